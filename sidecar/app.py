@@ -1,0 +1,211 @@
+"""The composition root: from a configuration to wired objects, and their life: start, reload, drain, stop.
+
+Complete or refused before any port is bound: `prepare` finds everything that is wrong first. A reload that fails leaves
+everything as it was. Nothing else in the package reads the environment or knows all rooms.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from sidecar.admin.log import Event, LineLog
+from sidecar.admin.server import AdminServer
+from sidecar.core.access import Record, line_of, timestamp
+from sidecar.core.catalog import Catalog
+from sidecar.core.config import Address, Config
+from sidecar.core.entrance import Entrance, Rules, digest
+from sidecar.core.limits import MINUTE, SECOND
+from sidecar.core.roster import Roster
+from sidecar.core.snapshot import Snapshot, compile_snapshot
+from sidecar.core.status import status_of
+from sidecar.credentials import Secrets, read_secrets
+from sidecar.edge.connection import EdgeTiming
+from sidecar.edge.general import GeneralLane
+from sidecar.gateway import Gateway
+from sidecar.interfaces import Clock, Timer
+from sidecar.loading import Loaded, fingerprint, load, watched
+from sidecar.upstream.pool import Pool
+from sidecar.upstream.resolver import make_resolver
+from sidecar.zones import calendars
+
+# Files are looked at, not watched: inotify sees neither the link swaps of Kubernetes volumes nor network file systems
+_LOOK_EVERY_NS = SECOND
+_DRAIN_NS = 60 * MINUTE  # streams end by themselves; whoever stops us sooner says so with a second signal
+# what is built once and not again: a change of these asks for a restart
+_FIXED = ("listen", "admin", "dns")
+
+
+class Source(NamedTuple):
+    """Where the configuration comes from. `path` None: the environment."""
+
+    path: str | None
+    environ: Mapping[str, str]
+
+
+class Prepared(NamedTuple):
+    """A configuration found good. `hash` names it, without a secret in it."""
+
+    config: Config
+    snapshot: Snapshot
+    rules: Rules
+    warnings: tuple[str, ...]
+    hash: str
+
+
+def prepare(source: Source, catalog: Catalog, now_ns: int) -> Prepared | list[str]:
+    """Everything up to binding a port; or everything that is wrong, a line each."""
+    loaded = load(source.path, source.environ, catalog)
+    if loaded.config is None:
+        return [str(problem) for problem in loaded.problems]
+    return _compiled(loaded, loaded.config, source, catalog, now_ns)
+
+
+def _compiled(loaded: Loaded, config: Config, source: Source, catalog: Catalog, now_ns: int) -> Prepared | list[str]:
+    secrets = read_secrets(config, source.environ)
+    if secrets.problems:
+        return [str(loaded.located(problem)) for problem in secrets.problems]
+    zones = calendars((entry.timezone for entry in catalog.providers.values()), now_ns)
+    snapshot = compile_snapshot(config, catalog, secrets.keys, zones)
+    encoded = msgspec.json.encode(config)
+    warnings = (*loaded.warnings, *secrets.warnings)
+    return Prepared(config, snapshot, _rules(config, secrets), warnings, hashlib.sha256(encoded).hexdigest()[:12])
+
+
+def _rules(config: Config, secrets: Secrets) -> Rules:
+    tokens = {digest(token.reveal().encode()): f"token-{at}" for at, token in enumerate(secrets.tokens) if token}
+    if config.auth.tokens and not tokens:
+        tokens = {b"": "nobody"}  # a token that is asked for and missing lets nobody in
+    return Rules(
+        config.body.max_bytes,
+        config.inflight.max,
+        config.inflight.bytes,
+        tokens,
+        frozenset(config.auth.hosts),
+        frozenset(config.auth.origins),
+        all(_is_loopback(address) for address in config.listen),
+    )
+
+
+def _is_loopback(address: Address) -> bool:
+    return address.host == "::1" or address.host.startswith("127.")
+
+
+class Sidecar:
+    """One running proxy. `log` takes its lines."""
+
+    def __init__(  # five parts that only the root knows
+        self, source: Source, prepared: Prepared, catalog: Catalog, clock: Clock, log: LineLog
+    ) -> None:
+        config = prepared.config
+        self._source, self._prepared, self._catalog = source, prepared, catalog
+        self._clock, self._log = clock, log
+        self._roster = Roster(prepared.snapshot, clock.now_ns())
+        self._entrance = Entrance(prepared.rules)
+        self._admin_entrance = Entrance(_admin_rules(prepared))
+        self._pool = Pool(clock, make_resolver(clock, config.dns.resolver), connect_timeout_ns=config.timeouts.connect)
+        self._gateway = Gateway(self._roster, self._entrance, self._pool, clock, self._finished)
+        times = config.timeouts
+        timing = EdgeTiming(times.client_headers, times.client_body, times.client_idle)
+        self._lane = GeneralLane(self._gateway, timing, clock)
+        self._admin = AdminServer(lambda: self._is_ready, self._status, self._admin_entrance)
+        self._is_ready = False
+        self._seen: tuple[tuple[int, int, int, int] | None, ...] = ()
+        self._look_timer: Timer | None = None
+        self.listening: list[Address] = []
+        self.admin_port = 0
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._prepared.config
+
+    async def start(self) -> None:
+        """Bind the ports and serve. Raises CannotListen with the address and the remedy."""
+        config = self._prepared.config
+        self.admin_port = await self._admin.start(config.admin.host, config.admin.port)
+        self.listening = await self._lane.start(config.listen)
+        self._is_ready = True
+        self._warn(self._prepared)
+        for address in self.listening:
+            self._tell("listening", f"http://{address}/v1", f"configuration {self._prepared.hash}")
+        self._seen = fingerprint(self._watched())
+        self._look_again()
+
+    async def stop(self) -> None:
+        """Take no new connections, let what runs finish, close. Cancel to close at once."""
+        self._is_ready = False
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+        self._tell("draining", f"{self._entrance.inflight} requests in flight")
+        self._lane.stop_accepting()
+        try:
+            await self._lane.drain(self._clock.now_ns() + _DRAIN_NS)
+        finally:
+            await self._lane.close()
+            await self._pool.close()
+            await self._admin.close()
+            self._tell("stopped", "bye")
+            self._log.flush()
+
+    def reload(self) -> bool:
+        """Read everything again. A configuration with problems is refused, and the old one kept."""
+        self._seen = fingerprint(self._watched())
+        prepared = prepare(self._source, self._catalog, self._clock.now_ns())
+        if isinstance(prepared, list):
+            for problem in prepared:
+                self._tell("reload_refused", problem)
+            return False
+        old, self._prepared = self._prepared, prepared
+        self._gateway.reload(prepared.snapshot)
+        self._entrance.replace(prepared.rules)
+        self._admin_entrance.replace(_admin_rules(prepared))
+        self._seen = fingerprint(self._watched())
+        self._warn(prepared)
+        for field in _FIXED:
+            if getattr(old.config, field) != getattr(prepared.config, field):
+                self._tell("restart_needed", f"a change of `{field}` takes effect after a restart")
+        self._tell("reloaded", f"configuration {prepared.hash}")
+        return True
+
+    def _watched(self) -> tuple[str, ...]:
+        return watched(self._prepared.config, self._source.path)
+
+    def _look(self) -> None:
+        if fingerprint(self._watched()) != self._seen:
+            self.reload()
+        self._look_again()
+
+    def _look_again(self) -> None:
+        self._look_timer = self._clock.call_at(self._clock.now_ns() + _LOOK_EVERY_NS, self._look)
+
+    def _status(self) -> bytes:
+        now_ns = self._clock.now_ns()
+        status = status_of(self._roster, now_ns)
+        counts = {
+            "configuration": self._prepared.hash,
+            "in_flight": self._entrance.inflight,
+            "waiting": self._gateway.room.waiting,
+            "connections": {"open": self._pool.open, "idle": self._pool.idle, "leased": self._pool.leased},
+        }
+        return msgspec.json.encode(counts | {"providers": status})
+
+    def _finished(self, record: Record, now_ns: int) -> None:
+        self._log.request(line_of(record, now_ns))
+
+    def _warn(self, prepared: Prepared) -> None:
+        for warning in prepared.warnings:
+            self._tell("warning", warning)
+
+    def _tell(self, event: str, message: str, subject: str | None = None) -> None:
+        self._log.event(Event(timestamp(self._clock.now_ns()), event, message, subject))
+
+
+def _admin_rules(prepared: Prepared) -> Rules:
+    """The status page's: on loopback a right Host will do, elsewhere a token is asked for."""
+    is_loopback = _is_loopback(prepared.config.admin)
+    tokens = {} if is_loopback else prepared.rules.tokens or {b"": "nobody"}
+    return prepared.rules._replace(tokens=tokens, is_loopback_only=is_loopback)

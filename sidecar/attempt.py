@@ -1,0 +1,206 @@
+"""One attempt: one request sent to one target with one key, its answer relayed or judged, its charge settled.
+
+Whatever happens, the `finally` settles the charge and gives the connection back or aborts it: a caller that hangs up
+cancels the attempt at any await and costs the next one nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple, Protocol
+
+from sidecar.core.access import Record
+from sidecar.core.affinity import Ownership, created_ids
+from sidecar.core.answer import answer_headers, redacted
+from sidecar.core.attempts import Attempts, Policy, Send
+from sidecar.core.call import Call
+from sidecar.core.fallback import Next
+from sidecar.core.feedback import ProviderAnswer, classify
+from sidecar.core.http import Request, find
+from sidecar.core.keys import Candidate
+from sidecar.core.outcomes import Fault, Feedback, Outcome, Scope
+from sidecar.core.outgoing import prepare
+from sidecar.core.paths import Endpoint
+from sidecar.core.ratelimit_headers import read as read_limits
+from sidecar.core.settlement import settle
+from sidecar.core.snapshot import Snapshot
+from sidecar.core.usage import decoded
+from sidecar.interfaces import ClientGone, Clock, Reply
+from sidecar.relay import Delivery, Relay, Waits
+from sidecar.upstream.pool import Pool
+from sidecar.upstream.response import Response
+
+ERROR_MAX_BYTES = 1 << 20  # of an error's body; a longer one is cut, and its connection closed
+
+
+class Shells(Protocol):
+    """What an attempt is made with."""
+
+    clock: Clock
+    pool: Pool
+    ownership: Ownership
+
+
+class Job(NamedTuple):
+    """One request on its way."""
+
+    snapshot: Snapshot
+    request: Request
+    reply: Reply
+    record: Record
+    call: Call
+    policy: Policy
+    attempts: Attempts
+
+
+async def attempt(shells: Shells, job: Job, send: Send) -> bool:
+    """Make one attempt; True when the caller has had its answer. Raises ClientGone or is cancelled when it left."""
+    candidate, record = send.candidate, job.record
+    provider = candidate.target.provider
+    record.attempts = job.attempts.sent
+    record.provider, record.target_model, record.key = provider.name, candidate.target.model, candidate.key.name
+    ended = _Ended()
+    try:
+        outgoing = prepare(job.call, job.request, candidate, job.snapshot.config.retry.strict)
+        record.dropped = outgoing.dropped
+        headers_ns = min(shells.clock.now_ns() + _headers_wait_ns(job), job.policy.deadline_ns)
+        response = await shells.pool.exchange(provider.origin, outgoing.head, outgoing.body, headers_ns)
+        try:
+            if response.status >= 400:
+                return await _judge(shells, job, candidate, response, ended)
+            return await _deliver(shells, job, send, response, ended)
+        finally:
+            response.abort()  # nothing, when it is complete
+    except Fault as fault:
+        ended.outcome = fault.outcome
+        job.attempts.failed(candidate, Feedback(fault.outcome, Scope.TARGET, None, message=fault.detail), None)
+        return False
+    finally:
+        record.trail = tuple(job.attempts.trail)
+        settle(candidate, send.charge, ended.outcome, record.usage, shells.clock.now_ns())
+
+
+class _Ended:
+    """How an attempt ended; until something else is known, the caller left."""
+
+    __slots__ = ("outcome",)
+
+    def __init__(self) -> None:
+        self.outcome = Outcome.CLIENT_GONE
+
+
+async def _deliver(shells: Shells, job: Job, send: Send, response: Response, ended: _Ended) -> bool:
+    """Relay an answer that is none of the provider's errors, unless it turns out to hide one."""
+    candidate, charge = send
+    provider, record = candidate.target.provider, job.record
+    now_ns = shells.clock.now_ns()
+    if provider.learns:
+        candidate.quota.learn(read_limits(provider.dialect, response.headers, now_ns), now_ns)
+    candidate.quota.passed(charge)
+    head = answer_headers(response.headers, record, candidate)
+    timeouts = job.snapshot.config.timeouts
+    first_ns = timeouts.first_content if job.call.envelope.stream else timeouts.answer
+    waits = Waits(first_ns, timeouts.idle, job.policy.deadline_ns)
+    record.status = response.status
+    relay = Relay(shells.clock, response, job.reply, head, record.dialect)
+    try:
+        delivery = await relay.carry(waits, job.request.method == b"HEAD")
+    except (ClientGone, asyncio.CancelledError):
+        record.usage = relay.usage
+        if relay.has_ended:  # whoever hangs up right after the last word has had it all
+            ended.outcome = Outcome.OK
+            record.outcome = Outcome.OK.value
+        raise
+    ended.outcome = delivery.outcome
+    record.usage = delivery.usage
+    if not delivery.is_committed:
+        return await _reconsider(shells, job, candidate, response, delivery)
+    record.outcome = delivery.outcome.value
+    record.content_ns = delivery.content_ns
+    _account(shells, job, candidate, delivery)
+    return True
+
+
+def _account(shells: Shells, job: Job, candidate: Candidate, delivery: Delivery) -> None:
+    """What a finished answer teaches: the size of tokens, and who owns what it created."""
+    if delivery.usage is not None and job.call.size.input_bytes:
+        keys = job.attempts.hop_of(candidate)
+        keys.calibration.report(job.call.size.input_bytes, delivery.usage.input_tokens)
+    created = delivery.created
+    if created:
+        shells.ownership.note(_ids(job.call, job.request.method, created), candidate.key.ident)
+
+
+def _ids(call: Call, method: bytes, created: bytes | str) -> tuple[str, ...]:
+    if isinstance(created, bytes):
+        return created_ids(call.surface, method, created)
+    # of streamed answers only those of the Responses API are kept by default, others when asked
+    is_kept = call.surface.endpoint is Endpoint.RESPONSES or call.envelope.store
+    return (created,) if is_kept else ()
+
+
+async def _judge(shells: Shells, job: Job, candidate: Candidate, response: Response, ended: _Ended) -> bool:
+    """Read an error answer and do as the table says: relay it, or go on elsewhere."""
+    body = await _error_body(shells, job, response)
+    feedback = _feedback(shells, job, candidate, response, body)
+    ended.outcome = feedback.outcome
+    if job.attempts.failed(candidate, feedback, response.status) is not Next.RELAY:
+        return False
+    record = job.record
+    record.status, record.outcome = response.status, feedback.outcome.value
+    head = answer_headers(response.headers, record, candidate)
+    await job.reply.send(response.status, head, redacted(body, candidate.key))
+    return True
+
+
+async def _reconsider(shells: Shells, job: Job, candidate: Candidate, response: Response, delivery: Delivery) -> bool:
+    """An error hidden in a 200, found before anything was passed on: it counts as the error it is."""
+    body = delivery.error or b""
+    feedback = _feedback(shells, job, candidate, response, body)
+    if feedback.outcome is Outcome.OK:
+        feedback = Feedback(delivery.outcome, Scope.TARGET, None, message=delivery.detail)
+    then = job.attempts.failed(candidate, feedback, response.status)
+    if then is not Next.RELAY or not body:
+        return False
+    job.record.outcome = feedback.outcome.value
+    head = answer_headers(response.headers, job.record, candidate)
+    await job.reply.send(response.status, head, redacted(body, candidate.key))
+    return True
+
+
+def _feedback(shells: Shells, job: Job, candidate: Candidate, response: Response, body: bytes) -> Feedback:
+    """What an error says, taken over into the quota and the standings it concerns."""
+    now_ns = shells.clock.now_ns()
+    encoding = find(response.headers, b"content-encoding")
+    plain = body if encoding is None else decoded(body, encoding) or b""
+    provider = candidate.target.provider
+    calendar = candidate.quota.spec.calendar
+    cost = job.attempts.hop_of(candidate).cost(job.call.size)
+    answer = ProviderAnswer(
+        provider.dialect,
+        response.status,
+        response.headers,
+        redacted(plain, candidate.key),
+        cost.input_tokens + cost.output_tokens,
+        calendar.next_after(now_ns) if calendar is not None else None,
+    )
+    feedback = classify(answer, now_ns)
+    if provider.learns:
+        candidate.quota.learn(feedback.readings, now_ns)
+    candidate.apply(feedback, now_ns)
+    return feedback
+
+
+async def _error_body(shells: Shells, job: Job, response: Response) -> bytes:
+    deadline_ns = min(shells.clock.now_ns() + job.snapshot.config.timeouts.idle, job.policy.deadline_ns)
+    pieces: list[bytes] = []
+    length = 0
+    while length < ERROR_MAX_BYTES and (chunk := await response.read(deadline_ns)):
+        pieces.append(chunk)
+        length += len(chunk)
+    return b"".join(pieces)
+
+
+def _headers_wait_ns(job: Job) -> int:
+    timeouts = job.snapshot.config.timeouts
+    return timeouts.headers if job.call.envelope.stream else timeouts.answer

@@ -1,0 +1,129 @@
+"""The command line. Rooms are imported by the command that needs them: `sidecar env` should not wait for aiohttp.
+
+Exit codes: 0; 64 for usage or configuration; 70 for our own fault; `run` exits as its command did.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from sidecar import __version__
+
+_USAGE = 64
+_OUR_FAULT = 70
+
+_config = click.option(
+    "--config", "path", metavar="FILE", envvar="SIDECAR_CONFIG", help="Without it: the environment's keys."
+)
+_loop = click.option(
+    "--loop", type=click.Choice(["uvloop", "asyncio"]), default="uvloop", show_default=True, help="Event loop."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sidecar")
+def cli() -> None:
+    """An LLM rate-limit proxy that runs beside one application."""
+
+
+@cli.command()
+@_config
+@_loop
+def serve(path: str | None, loop: str) -> None:
+    """Serve until told to stop."""
+    from sidecar import serving
+
+    sys.exit(serving.serve(path, loop))
+
+
+@cli.command()
+@click.argument("file", required=False)
+@_config
+def check(file: str | None, path: str | None) -> None:
+    """Check a configuration and print what it amounts to."""
+    from sidecar import checking
+
+    sys.exit(checking.check(file or path))
+
+
+@cli.command()
+@_config
+@click.option("--shell", type=click.Choice(["sh", "fish", "powershell"]), default="sh", show_default=True)
+def env(path: str | None, shell: str) -> None:
+    """Print the lines that point a shell's applications here: eval "$(sidecar env)"."""
+    from sidecar import checking
+
+    sys.exit(checking.env(path, shell))
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@_config
+@_loop
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(path: str | None, loop: str, command: tuple[str, ...]) -> None:
+    """Start a sidecar, run COMMAND with its variables set, stop: sidecar run -- python app.py."""
+    from sidecar import running
+
+    sys.exit(running.run(path, loop, command))
+
+
+@cli.command()
+@click.option("--dialect", type=click.Choice(["groq", "cerebras", "openai", "deepinfra"]), required=True)
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=9000, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--key", "keys", multiple=True, metavar="SECRET=ACCOUNT", help="A valid key; none: any is valid.")
+@click.option("--limit", "limits", multiple=True, metavar="RULE", help="As account=org-a,model=llama*,rpm=30,tpm=6000.")
+@click.option("--model", "models", multiple=True, help="A model that exists; none: any does.")
+@click.option("--tokens", default=32, show_default=True, help="Tokens of an answer.")
+@click.option("--chunks", default=8, show_default=True, help="Pieces of a streamed answer.")
+@click.option("--latency", default=0.0, show_default=True, help="Seconds before an answer.")
+@click.option("--chunk-delay", default=0.0, show_default=True, help="Seconds between pieces.")
+def sim(dialect: str, host: str, port: int, **spec: Any) -> None:  # noqa: ANN401  # click passes options by name
+    """Simulate a provider: its windows, headers, error bodies, and faults on demand (POST /_sim/faults)."""
+    from sidecar import simulating
+    from sidecar.sim.config import Pace, parse_spec
+
+    pace = Pace(spec["tokens"], spec["chunks"], spec["latency"], spec["chunk_delay"])
+    try:
+        config = parse_spec(dialect, spec["keys"], spec["limits"], spec["models"], pace)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    sys.exit(simulating.simulate(config, host, port))
+
+
+@cli.command()
+@click.option("--serve", "stays", is_flag=True, help="Stay up and print the lines to paste.")
+def demo(stays: bool) -> None:
+    """Show the main job on two simulated providers with tight limits."""
+    from sidecar import demo as show
+
+    sys.exit(show.demo(stays))
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """A signal before there is anything to drain: leave at once, and in order."""
+    sys.exit(0)
+
+
+def main() -> None:
+    """The entry point: usage errors exit 64, what we did not foresee 70."""
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(_USAGE)
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        sys.exit(_OUR_FAULT)
+
+
+if __name__ == "__main__":
+    main()

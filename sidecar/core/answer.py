@@ -1,0 +1,57 @@
+"""The head of an answer as the caller gets it: the provider's own headers, and how the request was served.
+
+What says how: `x-sidecar-provider`, `-model`, `-key` (the label, never the key), `-attempts`, `-wait-ms`, `-dropped`,
+and `x-request-id` where the provider sent none (acceptance B11, G3).
+"""
+
+from __future__ import annotations
+
+from sidecar.core.access import Record
+from sidecar.core.errors import Refusal
+from sidecar.core.headers import response_headers
+from sidecar.core.http import Header, find
+from sidecar.core.keys import Candidate, header_text
+from sidecar.core.snapshot import Key
+
+_MILLISECOND = 1_000_000
+_HIDDEN = b"[key withheld]"
+
+
+def answer_headers(headers: list[Header], record: Record, candidate: Candidate) -> list[Header]:
+    """The head of a provider's answer, without framing."""
+    secret = candidate.key.secret_bytes
+    head = response_headers(headers, (secret,) if secret else ())
+    head += _served_by(record, candidate)
+    if find(headers, b"x-request-id") is None:
+        head.append((b"x-request-id", record.id.encode("ascii")))
+    return head
+
+
+def _served_by(record: Record, candidate: Candidate) -> list[Header]:
+    served: list[Header] = [
+        *candidate.labels,
+        (b"x-sidecar-attempts", b"%d" % record.attempts),
+        (b"x-sidecar-wait-ms", b"%d" % (record.wait_ns // _MILLISECOND)),
+    ]
+    if record.dropped:
+        served.append((b"x-sidecar-dropped", header_text(", ".join(record.dropped))))
+    return served
+
+
+def refusal_headers(record: Record, refusal: Refusal) -> list[Header]:
+    """What an error of our own says besides: how often and how long it was tried."""
+    headers: list[Header] = [
+        (b"x-request-id", record.id.encode("ascii")),
+        (b"x-sidecar-attempts", b"%d" % record.attempts),
+        (b"x-sidecar-wait-ms", b"%d" % (record.wait_ns // _MILLISECOND)),
+    ]
+    if refusal.trail:
+        reasons = ", ".join(f"{step.target} {step.key}: {step.reason}" for step in refusal.trail)
+        headers.append((b"x-sidecar-reason", header_text(reasons)))
+    return headers
+
+
+def redacted(body: bytes, key: Key) -> bytes:
+    """An error's body without the key, should the provider have repeated it."""
+    secret = key.secret_bytes
+    return body.replace(secret, _HIDDEN) if secret and secret in body else body

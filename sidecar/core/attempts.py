@@ -1,0 +1,172 @@
+"""What is done next for one request: send, wait, back off, or give up. One small machine over one table (fallback.py).
+
+It walks the chain: a target that admits now always beats waiting, each key at each target is used at most once unless
+the table says retry, and one deadline covers waiting, backoff and attempts (acceptance B12, B16). It refuses to know
+what an answer looked like (feedback.py) and never sleeps: it returns the step to take. Backoff: exponential with full
+jitter, the draw being an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sidecar.core.errors import Refusal, Step
+from sidecar.core.fallback import RULES, Next
+from sidecar.core.keys import Candidate, Keys, Outlook, Size, is_timed
+from sidecar.core.last_word import Exhausted, Failure, last_word, soonest_of
+from sidecar.core.limits import Cost
+from sidecar.core.outcomes import Feedback, Outcome
+from sidecar.core.quota import Charge
+from sidecar.core.retry_budget import RetryBudget
+
+
+class Send(NamedTuple):
+    """Send to this candidate now; its quota is spent."""
+
+    candidate: Candidate
+    charge: Charge
+
+
+class Wait(NamedTuple):
+    """Enlist at every place and take the first that admits, until `until_ns`."""
+
+    places: list[tuple[Candidate, Cost]]
+    until_ns: int
+
+
+class Backoff(NamedTuple):
+    """Do nothing until `until_ns`, then ask again."""
+
+    until_ns: int
+
+
+class Policy(NamedTuple):
+    """The operator's bounds for one request. `is_single`: exactly one call, whatever comes of it (B15)."""
+
+    attempts: int
+    base_ns: int
+    cap_ns: int
+    ambiguous_ends: bool
+    is_single: bool
+    wait_until_ns: int
+    deadline_ns: int
+
+
+class Attempts:
+    """The machine of one request. Ask `next`, do as told, report with `failed`, until done."""
+
+    __slots__ = (
+        "_budget", "_closed", "_failures", "_hops", "_passed_over", "_policy", "_retries", "_size", "sent", "trail"
+    )  # fmt: skip
+
+    def __init__(self, hops: Sequence[Keys], size: Size, policy: Policy, budget: RetryBudget) -> None:
+        self._hops = hops
+        self._size = size
+        self._policy = policy
+        self._budget = budget
+        self._passed_over: list[Candidate] = []
+        self._closed: list[Keys] = []
+        self._failures: list[Failure] = []
+        self._retries = 0
+        self.sent = 0
+        self.trail: list[Step] = []
+
+    def next(self, now_ns: int, draw: float) -> Send | Wait | Backoff | Refusal:
+        """The next step at `now_ns`; `draw` in [0, 1) spreads backoffs."""
+        policy = self._policy
+        if self.sent < policy.attempts and now_ns < policy.deadline_ns:
+            for hop in self._hops:
+                if self._closed and hop in self._closed:
+                    continue
+                admitted = hop.admit(hop.cost(self._size), now_ns, self._passed_over)
+                if admitted is not None:
+                    self.sent += 1
+                    return Send(*admitted)
+            return self._hold(now_ns, draw)
+        return self._give_up(now_ns, self._outlooks(now_ns))
+
+    def hop_of(self, candidate: Candidate) -> Keys:
+        """The hop of the chain that a candidate belongs to."""
+        return next(hop for hop in self._hops if hop.target is candidate.target)
+
+    def granted(self) -> None:
+        """A place admitted the request while it waited: that is one attempt."""
+        self.sent += 1
+
+    def failed(self, candidate: Candidate, feedback: Feedback, status: int | None) -> Next:
+        """Record a failed attempt; RELAY means: the answer at hand is the caller's."""
+        outcome = feedback.outcome
+        rule = RULES[outcome]
+        self.trail.append(Step(str(candidate.target), candidate.key.name, outcome.value, status))
+        if rule.then is Next.RELAY:
+            return Next.RELAY
+        hop = self.hop_of(candidate)
+        again = any(failure.hop is hop and failure.outcome is outcome for failure in self._failures)
+        self._failures.append(Failure(hop, candidate, outcome, feedback.message))
+        if outcome is Outcome.AMBIGUOUS and self._policy.ambiguous_ends:
+            self._closed = list(self._hops)
+        elif rule.then is Next.TARGET or (again and outcome is Outcome.SERVER_ERROR):
+            # the same server error with a second key is the target's or the request's, not the keys' (H3)
+            self._closed.append(hop)
+        elif outcome not in (Outcome.RATE_LIMITED, Outcome.CONCURRENCY):
+            self._passed_over.append(candidate)  # a spent window needs no mark: its quota holds the time
+        return Next.RELAY if self._policy.is_single and status is not None else rule.then
+
+    def _hold(self, now_ns: int, draw: float) -> Wait | Backoff | Refusal:
+        outlooks = self._outlooks(now_ns)
+        waits_until_ns = min(self._policy.wait_until_ns, self._policy.deadline_ns)
+        retry_ns = self._retry_at(now_ns, draw)
+        soonest = soonest_of(outlooks)
+        may_wait = (
+            soonest is not None and now_ns < waits_until_ns and (soonest <= waits_until_ns or not is_timed(soonest))
+        )
+        if soonest is not None and may_wait and (retry_ns is None or soonest <= retry_ns):
+            return self._wait(now_ns, soonest, waits_until_ns, draw)
+        if retry_ns is not None and self._budget.take(now_ns):
+            self._reopen()
+            return Backoff(retry_ns)
+        return self._give_up(now_ns, outlooks)
+
+    def _wait(self, now_ns: int, soonest: int, waits_until_ns: int, draw: float) -> Wait | Backoff | Refusal:
+        places = [
+            (candidate, cost)
+            for hop, cost in self._open_hops()
+            for candidate in hop.places(cost, now_ns, self._passed_over)
+        ]
+        if places:
+            return Wait(places, waits_until_ns)
+        if is_timed(soonest):
+            # a bench ends at one instant for all who wait for it: they are spread over one backoff step
+            return Backoff(soonest + int(draw * self._policy.base_ns))
+        return self._give_up(now_ns, self._outlooks(now_ns))
+
+    def _retry_at(self, now_ns: int, draw: float) -> int | None:
+        """When the same target may be tried again after a failure of its own, or None."""
+        last = self._failures[-1] if self._failures else None
+        policy = self._policy
+        if last is None or policy.is_single or not any(RULES[f.outcome].may_retry for f in self._failures):
+            return None
+        if last.outcome is Outcome.AMBIGUOUS and policy.ambiguous_ends:
+            return None
+        ceiling = min(policy.cap_ns, policy.base_ns << min(self._retries, 32))
+        benched_ns = min(f.candidate.standing().until_ns for f in self._failures if RULES[f.outcome].may_retry)
+        at_ns = max(now_ns + int(draw * ceiling), benched_ns)
+        patience_ns = max(policy.wait_until_ns, now_ns + policy.cap_ns)
+        return at_ns if at_ns < min(policy.deadline_ns, patience_ns) else None
+
+    def _reopen(self) -> None:
+        self._retries += 1
+        for failure in self._failures:
+            if RULES[failure.outcome].may_retry:
+                self._closed = [hop for hop in self._closed if hop is not failure.hop]
+                self._passed_over = [kept for kept in self._passed_over if kept is not failure.candidate]
+
+    def _open_hops(self) -> list[tuple[Keys, Cost]]:
+        return [(hop, hop.cost(self._size)) for hop in self._hops if hop not in self._closed]
+
+    def _outlooks(self, now_ns: int) -> list[Outlook]:
+        return [hop.outlook(cost, now_ns, self._passed_over) for hop, cost in self._open_hops()]
+
+    def _give_up(self, now_ns: int, outlooks: list[Outlook]) -> Refusal:
+        return last_word(Exhausted(self._hops, self._size, self._failures, outlooks, tuple(self.trail)), now_ns)

@@ -1,0 +1,190 @@
+"""One limit of a quota: its window, where the limit came from, and what each request in flight has reserved of it.
+
+Decides which limit is in force (the smallest of what was configured and what the provider was heard to say) and how far
+the provider's own count is believed. Refuses to know the other limits of the same account and model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from sidecar.core.limits import DAY, Axis, ChargeRule, Cost, Reading, Source
+from sidecar.core.windows import Calendar, make
+
+HEARD_FOR_NS = DAY  # what was heard once and never again is dropped, so that no wrong limit lasts
+FOREVER_NS = 2**62  # later than any instant; see also quota.BLOCKED_NS
+
+
+class LimitSpec(NamedTuple):
+    """A limit as configuration or the catalog gives it. `limit` is the provider's, undivided, also under a share."""
+
+    axis: Axis
+    window_ns: int
+    limit: int
+    source: Source = Source.CONFIG
+    algorithm: str = "sliding"
+    calendar: Calendar | None = None
+
+
+class QuotaSpec(NamedTuple):
+    """What configuration and catalog say of one quota."""
+
+    key: str  # the model, or "pool:NAME" where models share
+    specs: Sequence[LimitSpec] = ()
+    concurrency: int | None = None  # requests in flight at once; None: no cap known
+    algorithms: Mapping[tuple[Axis, int], str] = {}  # of windows that are only learned; "sliding" where absent
+    calendar: Calendar | None = None  # for fixed windows of its length that are only learned
+    learn: bool = True
+    rule: ChargeRule = ChargeRule()
+    replicas: int = 1  # sidecars that share this account by division: each takes limit / replicas
+    is_known: bool = True  # configured or in the catalog; else the ledger may forget it when idle
+
+
+class WindowView(NamedTuple):
+    """A window as the status page shows it. `resets_at` is Unix ns, not later than now when the window is whole."""
+
+    axis: Axis
+    window_ns: int
+    limit: int
+    remaining: int
+    resets_at: int
+    source: Source
+
+
+class Budget:
+    """One window with its provenance. `full_limit` is the provider's, `window.limit` this process's share of it."""
+
+    __slots__ = (
+        "_heard",
+        "_replicas",
+        "_shape",
+        "axis",
+        "column",
+        "full_limit",
+        "reserved",
+        "source",
+        "spec",
+        "window",
+    )
+
+    def __init__(self, spec: LimitSpec, replicas: int = 1, is_heard: bool = False) -> None:
+        """`is_heard`: the limit is not configured; `hear` follows and gives it its source and its end."""
+        self.axis = spec.axis
+        self.column = int(spec.axis)  # the plain int indexes tuples faster than the enum
+        self.window = make(spec.algorithm, _share(spec.limit, replicas), spec.window_ns, spec.calendar)
+        self.full_limit = spec.limit
+        self.source = spec.source
+        self.spec = None if is_heard else spec
+        self.reserved = 0
+        self._heard: dict[Source, tuple[int, int]] = {}  # by whom: the limit, and when it is dropped
+        self._replicas = replicas
+        self._shape = (spec.algorithm, spec.calendar)
+
+    def never_fits(self, cost: Cost) -> bool:
+        """Whether a request of that cost cannot fit even a whole window.
+
+        Estimates may be 30 % too high, what is declared is taken at its word. The full limit counts, not our share.
+        """
+        estimated, declared = (
+            (1, 0),
+            (cost.input_tokens, cost.output_tokens),
+            (cost.input_tokens, 0),
+            (0, cost.output_tokens),
+            (cost.audio_seconds, 0),
+        )[self.column]
+        return 7 * estimated + 10 * declared > 10 * self.full_limit
+
+    def hear(self, reading: Reading, now: int) -> None:
+        """Take in what a provider said of this window."""
+        limit, source = reading.limit, reading.source
+        if limit is not None:
+            before = self._heard.get(source)
+            self._heard[source] = (limit, now + HEARD_FOR_NS)
+            if before is None or before[0] != limit:
+                self._apply(now)
+        if reading.remaining is not None:
+            self._follow(reading, reading.remaining, now)
+
+    def expire(self, now: int) -> bool:
+        """Drop what was heard too long ago. False when no limit is left."""
+        self._heard = {source: heard for source, heard in self._heard.items() if heard[1] > now}
+        if self.spec is None and not self._heard:
+            return False
+        self._apply(now)
+        return True
+
+    def forget(self) -> None:
+        """Drop all that was heard; `configure` follows."""
+        self._heard.clear()
+
+    @property
+    def expires_ns(self) -> int:
+        """When the first of what was heard is dropped."""
+        return min((until for _, until in self._heard.values()), default=FOREVER_NS)
+
+    def configure(self, spec: LimitSpec | None, replicas: int, now: int) -> bool:
+        """Take a new configuration, keeping what was used. False when no limit is left."""
+        edited = (spec and spec.limit) != (self.spec and self.spec.limit)
+        if edited:
+            self._heard.pop(Source.BODY, None)
+        if spec is not None and (spec.algorithm, spec.calendar) != self._shape:
+            used = self.window.limit - self.window.remaining(now)
+            self._shape = (spec.algorithm, spec.calendar)
+            self.window = make(spec.algorithm, self.window.limit, spec.window_ns, spec.calendar)
+            self.window.spend(used, now)
+        self.spec = spec
+        self._replicas = replicas
+        if spec is None and not self._heard:
+            return False
+        self._apply(now)
+        return True
+
+    def view(self, now: int) -> WindowView:
+        """This window for the status page."""
+        window = self.window
+        left, whole_ns = window.remaining(now), window.resets_at(now)
+        return WindowView(self.axis, window.window_ns, window.limit, left, whole_ns, self.source)
+
+    def _apply(self, now: int) -> None:
+        limits = [(limit, source) for source, (limit, _) in self._heard.items()]
+        if self.spec is not None:
+            limits.append((self.spec.limit, self.spec.source))
+        self.full_limit, self.source = min(limits, key=lambda pair: pair[0])
+        share = _share(self.full_limit, self._replicas)
+        if share != self.window.limit:
+            self.window.set_limit(share, now)
+
+    def _follow(self, reading: Reading, remaining: int, now: int) -> None:
+        window, ours = self.window, self.window.remaining(now)
+        whole_ns = None if reading.reset_ns is None else now + reading.reset_ns
+        if remaining < ours:
+            window.observe(remaining, now, whole_ns)
+        elif reading.limit is not None and reading.limit <= window.limit:
+            # requests in flight may not be in the provider's count yet, so what they reserved stays off. A limit of
+            # our own below the provider's, or a share of it, is ours to count: the provider's count says nothing of it
+            allowed = min(remaining, reading.limit) - self.reserved
+            if allowed > ours:
+                window.observe(allowed, now, whole_ns)
+
+    def __repr__(self) -> str:
+        return f"<Budget {self.axis.name.lower()} {self.window!r} by {self.source.value}>"
+
+
+class Charge:
+    """What one admitted request has reserved, to be settled or cancelled once; a second time is harmless."""
+
+    __slots__ = ("at_ns", "is_open", "spent")
+
+    def __init__(self, spent: list[tuple[Budget, int]], at_ns: int) -> None:
+        self.spent = spent  # of which budget how much, in the unit of its axis
+        self.at_ns = at_ns
+        self.is_open = True
+
+    def __repr__(self) -> str:
+        taken = ", ".join(f"{amount} {budget.axis.name.lower()}" for budget, amount in self.spent)
+        return f"<Charge {taken or 'nothing'} at {self.at_ns}{'' if self.is_open else ' closed'}>"
+
+
+def _share(limit: int, replicas: int) -> int:
+    return max(1, limit // replicas) if limit else 0

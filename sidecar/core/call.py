@@ -1,0 +1,106 @@
+"""What a request asks for: path, controls, body and route read together, or the reason it is refused.
+
+The last pure step before anything is sent. A request without a model is refused where the endpoint needs one and goes
+to the first provider elsewhere; what names an object goes to the key that created it (design section 6, Bodies).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sidecar.core import body, multipart
+from sidecar.core.affinity import Ownership, path_ids
+from sidecar.core.body import Envelope
+from sidecar.core.catalog import NativeSurface
+from sidecar.core.errors import Reason, Refusal
+from sidecar.core.headers import Controls, controls
+from sidecar.core.http import Request, find
+from sidecar.core.keys import Size
+from sidecar.core.paths import Endpoint, Kind, Surface, needs_model, resolve
+from sidecar.core.routing import Route, native_model, native_provider, pin, route_model
+from sidecar.core.snapshot import Snapshot, Target
+from sidecar.core.tokens import text_bytes
+
+# compressed speech is 4 to 16 kB a second; the smaller figure would charge a short clip as a long one
+_AUDIO_BYTES_PER_SECOND = 16_000
+
+
+class Call(NamedTuple):
+    """A request understood. `model` is as the caller named it; `native` is set on a provider's own surface."""
+
+    surface: Surface
+    controls: Controls
+    envelope: Envelope
+    model: str | None
+    route: Route
+    size: Size
+    is_multipart: bool
+    native: NativeSurface | None
+
+
+def understand(snapshot: Snapshot, request: Request, ownership: Ownership) -> Call | Refusal:
+    """Everything there is to know about a request before a key is chosen."""
+    surface = resolve(request.method, request.target)
+    if isinstance(surface, Refusal):
+        return surface
+    wishes = controls(request.headers)
+    if isinstance(wishes, Refusal):
+        return wishes
+    content_type = find(request.headers, b"content-type") or b""
+    is_multipart = content_type[:10].lower() == b"multipart/"
+    envelope = _peek(request, content_type, is_multipart, surface)
+    if isinstance(envelope, Refusal):
+        return envelope
+    native: NativeSurface | None = None
+    if surface.kind is Kind.NATIVE:
+        provider = native_provider(snapshot, surface.provider)
+        if isinstance(provider, Refusal):
+            return provider
+        native = provider.entry.native_surface(surface.path.decode("ascii"))
+        model = native_model(native, surface.path, envelope.model)
+        targets: tuple[Target, ...] = (Target(provider, model or ""),)
+    else:
+        model = surface.model or envelope.model
+        if model is None and needs_model(surface.endpoint):
+            message = "The request names no model; add a string field 'model' to its body."
+            return Refusal(Reason.MODEL_MISSING, message, param="model")
+        targets = route_model(snapshot, model) if model else (Target(snapshot.first, ""),)
+    route = _route(snapshot, targets, wishes, ownership.owner_of(path_ids(surface.path) + envelope.references))
+    if isinstance(route, Refusal):
+        return route
+    size = _size(request, envelope, surface, is_multipart, bool(model))
+    return Call(surface, wishes, envelope, model, route, size, is_multipart, native)
+
+
+def _peek(request: Request, content_type: bytes, is_multipart: bool, surface: Surface) -> Envelope | Refusal:
+    if is_multipart:
+        return multipart.peek(request.body, content_type)
+    if not request.body:
+        return Envelope()
+    envelope = body.peek(request.body)
+    if isinstance(envelope, Refusal) and not _is_json(content_type) and not needs_model(surface.endpoint):
+        return Envelope()  # an upload of another kind: passed as it is
+    return envelope
+
+
+def _is_json(content_type: bytes) -> bool:
+    return b"json" in content_type
+
+
+def _route(snapshot: Snapshot, targets: tuple[Target, ...], wishes: Controls, owner: str | None) -> Route | Refusal:
+    if wishes.key is not None:
+        return pin(snapshot, targets, wishes.key)
+    if owner is not None:
+        owned = pin(snapshot, targets, owner)
+        if not isinstance(owned, Refusal):
+            return owned  # a key that left the configuration owns nothing any more
+    return Route(targets)
+
+
+def _size(request: Request, envelope: Envelope, surface: Surface, is_multipart: bool, has_model: bool) -> Size:
+    if not has_model:
+        return Size(0, None, 1, 0)
+    if is_multipart:
+        is_speech = surface.endpoint is Endpoint.TRANSCRIPTIONS
+        return Size(0, None, 1, len(request.body) // _AUDIO_BYTES_PER_SECOND + 1 if is_speech else 0)
+    return Size(text_bytes(request.body), envelope.declared_output, envelope.n, 0)

@@ -1,0 +1,62 @@
+"""The table: for each outcome of an attempt whose fault it was, where the request goes next, whether the same target
+may be tried again after a backoff, and how the caller is told when nothing is left (acceptance B9).
+
+The machine that walks it is attempts.py. Authentication, payment and permission are matters of the key, never the
+caller's; what is too large here may fit elsewhere; what is wrong with the request itself is relayed at once.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+from sidecar.core.errors import Reason
+from sidecar.core.outcomes import Outcome
+
+
+class Blame(enum.Enum):
+    """Whose fault an outcome is."""
+
+    NOBODY = "nobody"
+    CLIENT = "client"
+    KEY = "key"
+    TARGET = "target"
+
+
+class Next(enum.Enum):
+    """Where a request goes after an outcome."""
+
+    KEY = "next key, then next target"
+    TARGET = "next target"
+    RELAY = "relay to the caller"
+
+
+class Rule(NamedTuple):
+    """One row of the table. `reason`: how the caller is told when nothing else is left."""
+
+    blame: Blame
+    then: Next
+    may_retry: bool
+    reason: Reason
+
+
+RULES = {
+    Outcome.OK: Rule(Blame.NOBODY, Next.RELAY, False, Reason.INTERNAL),
+    Outcome.RATE_LIMITED: Rule(Blame.NOBODY, Next.KEY, False, Reason.RATE_LIMITED),
+    Outcome.CONCURRENCY: Rule(Blame.NOBODY, Next.KEY, False, Reason.RATE_LIMITED),
+    Outcome.TOO_LARGE: Rule(Blame.CLIENT, Next.TARGET, False, Reason.NEVER_FITS),
+    Outcome.BUSY: Rule(Blame.TARGET, Next.TARGET, True, Reason.UNAVAILABLE),
+    Outcome.KEY_INVALID: Rule(Blame.KEY, Next.KEY, False, Reason.NO_USABLE_KEY),
+    Outcome.KEY_UNPAID: Rule(Blame.KEY, Next.KEY, False, Reason.NO_USABLE_KEY),
+    Outcome.KEY_FORBIDDEN: Rule(Blame.KEY, Next.KEY, False, Reason.NO_USABLE_KEY),
+    Outcome.MODEL_UNAVAILABLE: Rule(Blame.TARGET, Next.TARGET, False, Reason.MODEL_UNAVAILABLE),
+    Outcome.NOT_FOUND: Rule(Blame.CLIENT, Next.RELAY, False, Reason.UPSTREAM_FAILED),
+    Outcome.SERVER_ERROR: Rule(Blame.TARGET, Next.KEY, True, Reason.UPSTREAM_FAILED),
+    Outcome.BAD_REQUEST: Rule(Blame.CLIENT, Next.RELAY, False, Reason.UPSTREAM_FAILED),
+    Outcome.CONNECT_FAILED: Rule(Blame.TARGET, Next.TARGET, True, Reason.UPSTREAM_FAILED),
+    Outcome.HEADERS_TIMEOUT: Rule(Blame.TARGET, Next.TARGET, False, Reason.UPSTREAM_TIMEOUT),
+    Outcome.CONTENT_TIMEOUT: Rule(Blame.TARGET, Next.TARGET, False, Reason.UPSTREAM_TIMEOUT),
+    Outcome.AMBIGUOUS: Rule(Blame.TARGET, Next.TARGET, False, Reason.UPSTREAM_FAILED),
+    Outcome.BROKEN: Rule(Blame.TARGET, Next.TARGET, True, Reason.UPSTREAM_FAILED),
+    Outcome.CLIENT_GONE: Rule(Blame.NOBODY, Next.RELAY, False, Reason.INTERNAL),
+}

@@ -1,0 +1,95 @@
+"""All quotas of one process, made on first use from what the snapshot says of an account and a model.
+
+Decides which requests share a quota (models of one pool do) and which quotas may be forgotten: callers choose model
+names, so those nobody configured are kept in a bounded map that only idle ones leave. When it is full of busy ones, an
+account's further unknown models share a single quota, which is the strict side. Refuses to know where limits come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from sidecar.core.quota import Quota, QuotaSpec
+
+UNKNOWN_CAP = 4096  # about 10 MiB of quotas at their largest
+_LOOKS = 8  # candidates looked at for each newcomer, so that the cost of one does not grow with the map
+_OVERFLOW = "*"  # no model is called so: the quota that unknown models share when the map is full
+
+__all__ = ["UNKNOWN_CAP", "Ledger", "QuotaSpec", "SpecsFor"]
+
+SpecsFor = Callable[[str, str], QuotaSpec | None]
+"""(account, model) -> what applies; None: the account is not configured (any more)."""
+
+
+class Ledger:
+    """The quotas by account and model. Every account's overflow and every known model stays for good."""
+
+    __slots__ = ("_cap", "_known", "_quotas", "_specs_for", "_unknown")
+
+    def __init__(self, specs_for: SpecsFor, unknown_cap: int = UNKNOWN_CAP) -> None:
+        self._specs_for = specs_for
+        self._cap = unknown_cap
+        self._quotas: dict[tuple[str, str], Quota] = {}  # by account and spec key
+        self._known: dict[tuple[str, str], Quota] = {}  # by account and model, several to one quota where pooled
+        self._unknown: dict[tuple[str, str], Quota] = {}  # likewise; the longest unseen first
+
+    def quota(self, account: str, model: str, now: int) -> Quota:
+        """The quota of a model at an account ("groq/org-a"); KeyError when that account is not configured."""
+        found = self._known.get((account, model)) or self._unknown.get((account, model))
+        return found or self._open(account, model, now)
+
+    def reconfigure(self, specs_for: SpecsFor, now: int) -> None:
+        """A reload: quotas keep what was used. Those that nothing maps to any more are let go; requests in flight and
+        tickets in line hold on to theirs."""
+        self._specs_for = specs_for
+        names = [*self._known, *self._unknown]
+        old, self._quotas, self._known, self._unknown = self._quotas, {}, {}, {}
+        for name in names:
+            spec = specs_for(*name)
+            if spec is None:
+                continue
+            key = (name[0], spec.key)
+            if key not in self._quotas and key in old:
+                self._quotas[key] = old[key]
+                old[key].replace_specs(spec, now)
+            if key in self._quotas:
+                (self._known if spec.is_known else self._unknown)[name] = self._quotas[key]
+
+    def __iter__(self) -> Iterator[Quota]:
+        """Every quota there is."""
+        return iter(self._quotas.values())
+
+    def __len__(self) -> int:
+        return len(self._quotas)
+
+    def _open(self, account: str, model: str, now: int) -> Quota:
+        spec = self._specs_for(account, model)
+        if spec is None:
+            raise KeyError(account)
+        if not spec.is_known and len(self._unknown) >= self._cap and not self._make_room(now):
+            return self._join(account, spec._replace(key=_OVERFLOW))
+        quota = self._join(account, spec)
+        (self._known if spec.is_known else self._unknown)[account, model] = quota
+        return quota
+
+    def _join(self, account: str, spec: QuotaSpec) -> Quota:
+        key = (account, spec.key)
+        quota = self._quotas.get(key)
+        if quota is None:
+            quota = self._quotas[key] = Quota(account, spec)
+        return quota
+
+    def _make_room(self, now: int) -> bool:
+        for _ in range(min(_LOOKS, len(self._unknown))):
+            name = next(iter(self._unknown))
+            quota = self._unknown.pop(name)
+            is_pooled = quota.model != name[1]
+            if is_pooled or quota.is_idle(now):
+                if not is_pooled:
+                    del self._quotas[name]
+                return True
+            self._unknown[name] = quota
+        return False
+
+    def __repr__(self) -> str:
+        return f"<Ledger {len(self._quotas)} quotas, {len(self._known)} known models, {len(self._unknown)} unknown>"

@@ -1,0 +1,73 @@
+"""The vocabulary of limits: axes, windows, what was read of them, what a request costs and what it used."""
+
+from __future__ import annotations
+
+import enum
+from typing import Literal, NamedTuple
+
+import msgspec
+
+SECOND = 1_000_000_000
+MINUTE = 60 * SECOND
+HOUR = 3600 * SECOND
+DAY = 86400 * SECOND
+
+
+class Axis(enum.IntEnum):
+    """What a window counts."""
+
+    REQUESTS = 0
+    TOKENS = 1  # input and output together, as the provider charges them
+    INPUT_TOKENS = 2
+    OUTPUT_TOKENS = 3
+    AUDIO_SECONDS = 4
+    CONCURRENCY = 5  # not a window: requests in flight
+
+
+class Source(enum.Enum):
+    """Where a limit was learned, for `sidecar check` and the status page."""
+
+    CONFIG = "config"
+    HEADER = "header"
+    BODY = "body"
+
+
+class Reading(NamedTuple):
+    """One window as a provider described it in one answer. None = not said."""
+
+    axis: Axis
+    window_ns: int | None
+    limit: int | None
+    remaining: int | None
+    reset_ns: int | None  # time from now until the provider says the window is whole again
+    source: Source
+
+
+class Cost(NamedTuple):
+    """What a request is expected to take from each axis. `output_tokens` is what the caller declared (or the
+    provider's default) where the provider charges declared output at admission, else 0."""
+
+    input_tokens: int
+    output_tokens: int
+    audio_seconds: int = 0
+
+
+class Usage(NamedTuple):
+    """What a provider reported a finished request to have used, in tokens."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0  # part of input_tokens served from the provider's prompt cache
+
+
+class ChargeRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a provider charges output tokens against its token windows when it admits a request.
+
+    `none`: only the prompt counts at admission (OpenAI since 2025). `declared`: prompt plus what the caller declared
+    as max_tokens / max_completion_tokens, nothing when it declared none (Groq 2026). `assumed`: the same, and
+    `assumed_output` where nothing was declared (Cerebras). `refunds`: the provider gives back what was not used.
+    """
+
+    output: Literal["none", "declared", "assumed"] = "none"
+    assumed_output: int = 0
+    refunds: bool = True

@@ -1,0 +1,190 @@
+"""The waiting line: who goes next when no target admits a request now (design.md section 6, Waiting).
+
+One ticket stands in the line of every eligible quota; the first quota to admit takes it out of all of them. Each line
+is first in, first out, and whoever is not in it asks `quota.has_waiters` and does not overtake. Pacing comes from the
+windows. Refuses to know time: `release` is called when something changed or when a wake it returned is due, and says
+for every line it touched when to call again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from sidecar.core.limits import Cost
+
+if TYPE_CHECKING:
+    from sidecar.core.quota import Charge, Quota
+
+_SLACK = 16  # entries of tickets long gone that a line may hold beside as many as still wait
+
+
+class Place(NamedTuple):
+    """One way a ticket can be served. `token` is the caller's own and comes back untouched."""
+
+    quota: Quota
+    cost: Cost
+    token: object = None
+
+
+class Ticket:
+    """One waiting request, made by `Lines.enlist`."""
+
+    __slots__ = ("charge", "granted", "left", "lines", "places", "seq")
+
+    def __init__(self, seq: int, places: tuple[Place, ...]) -> None:
+        self.seq = seq
+        self.places = places  # one for each quota
+        self.granted: Place | None = None
+        self.charge: Charge | None = None  # what was spent at the granted place
+        self.left = False  # gone without being served: the caller left, or it fits nowhere any more
+        self.lines: list[Line] = []  # where it stands
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it still stands in any line."""
+        return self.granted is None and not self.left
+
+    def __repr__(self) -> str:
+        state = "waiting" if self.is_waiting else "left" if self.left else "granted"
+        return f"<Ticket {self.seq} {state}, in {len(self.lines)} lines>"
+
+
+class LineRelease(NamedTuple):
+    """What one line let go. `next_ns`: when its head can be admitted; `quota.BLOCKED_NS`: by an event; None: empty."""
+
+    granted: list[Ticket]
+    stranded: list[Ticket]  # fit none of their quotas any more: to be refused
+    next_ns: int | None
+
+
+class Release(NamedTuple):
+    """What a change set free. `wakes` replaces the timer of each quota in it; None and BLOCKED_NS need none."""
+
+    granted: list[Ticket]
+    stranded: list[Ticket]
+    wakes: dict[Quota, int | None]
+
+
+class Line:
+    """Those waiting for one quota, in order. An entry whose ticket is gone is skipped when its turn comes."""
+
+    __slots__ = ("_entries", "_quota", "waiting")
+
+    def __init__(self, quota: Quota) -> None:
+        self._quota = quota
+        self._entries: deque[tuple[Ticket, Place]] = deque()
+        self.waiting = 0  # tickets that stand here
+
+    def enlist(self, ticket: Ticket, place: Place) -> None:
+        """Stand at the end."""
+        self._entries.append((ticket, place))
+        self.waiting += 1
+        ticket.lines.append(self)
+
+    def release(self, now: int) -> LineRelease:
+        """Admit from the head, in order, until one has to wait."""
+        granted: list[Ticket] = []
+        stranded: list[Ticket] = []
+        next_ns = None
+        while (entry := self._head()) is not None:
+            ticket, place = entry
+            charge = self._quota.try_admit(place.cost, now)
+            if charge is not None:
+                ticket.granted, ticket.charge = place, charge
+                _clear(ticket)
+                granted.append(ticket)
+            elif (next_ns := self._quota.free_at(place.cost, now)) is not None:
+                break
+            elif self._strand(ticket):
+                stranded.append(ticket)
+        return LineRelease(granted, stranded, next_ns)
+
+    def drop(self) -> None:
+        """Count one out whose ticket says already that it waits no more."""
+        self.waiting -= 1
+        if not self.waiting:
+            self._entries.clear()
+        elif len(self._entries) > 2 * self.waiting + _SLACK:
+            self._entries = deque(entry for entry in self._entries if entry[0].is_waiting)
+
+    def _head(self) -> tuple[Ticket, Place] | None:
+        entries = self._entries
+        while entries:
+            if entries[0][0].is_waiting:
+                return entries[0]
+            entries.popleft()
+        return None
+
+    def _strand(self, ticket: Ticket) -> bool:
+        """Take out a head that can never be admitted here, lest all behind it wait for ever. Whether it has left."""
+        self._entries.popleft()
+        self.waiting -= 1
+        ticket.lines.remove(self)
+        ticket.left = not ticket.lines
+        return ticket.left
+
+    def __repr__(self) -> str:
+        return f"<Line {self.waiting} waiting, {len(self._entries)} entries>"
+
+
+class Lines:
+    """All lines of a process. `waiting` counts tickets; the caller enlists none beyond its bound."""
+
+    __slots__ = ("_seq", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self._seq = 0
+
+    def enlist(self, places: Iterable[Place], now: int) -> tuple[Ticket, Release]:
+        """A new ticket at the end of the line of every quota in `places` (the first place of each quota counts).
+
+        The release is that of those lines: the ticket itself may be granted or stranded by it.
+        """
+        distinct: dict[Quota, Place] = {}
+        for place in places:
+            distinct.setdefault(place.quota, place)
+        self._seq += 1
+        ticket = Ticket(self._seq, tuple(distinct.values()))
+        self.waiting += 1
+        for quota, place in distinct.items():
+            quota.line.enlist(ticket, place)
+        return ticket, self.release(distinct, now)
+
+    def leave(self, ticket: Ticket, now: int) -> Release:
+        """Give the place up; who stood behind may go. Harmless for a ticket that waits no more."""
+        if not ticket.is_waiting:
+            return Release([], [], {})
+        ticket.left = True
+        self.waiting -= 1
+        _clear(ticket)
+        return self.release((place.quota for place in ticket.places), now)
+
+    def release(self, quotas: Iterable[Quota], now: int) -> Release:
+        """Let go who can go at `quotas`, which changed or whose wake is due, and wherever that moves a line up."""
+        granted: list[Ticket] = []
+        stranded: list[Ticket] = []
+        wakes: dict[Quota, int | None] = {}
+        agenda = dict.fromkeys(quotas)
+        while agenda:
+            quota = next(iter(agenda))
+            del agenda[quota]
+            freed = quota.line.release(now)
+            wakes[quota] = freed.next_ns
+            granted += freed.granted
+            stranded += freed.stranded
+            for ticket in freed.granted:
+                agenda.update((place.quota, None) for place in ticket.places if place.quota is not quota)
+        self.waiting -= len(granted) + len(stranded)
+        return Release(granted, stranded, wakes)
+
+    def __repr__(self) -> str:
+        return f"<Lines {self.waiting} waiting>"
+
+
+def _clear(ticket: Ticket) -> None:
+    for line in ticket.lines:
+        line.drop()
+    ticket.lines.clear()

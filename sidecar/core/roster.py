@@ -1,0 +1,88 @@
+"""Who can serve a target: its keys, each with the quota it draws on and the standings it depends on.
+
+Built once per target and kept; models named by callers alone are kept in a bounded map. On reload the snapshot is
+swapped, while quotas, standings and calibrations live on under their names.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from sidecar.core.health import FOREVER_NS, Health
+from sidecar.core.keys import Candidate, Keys
+from sidecar.core.ledger import Ledger
+from sidecar.core.outcomes import Outcome
+from sidecar.core.snapshot import Key, Snapshot, Target
+from sidecar.core.tokens import Calibration
+
+_MAX_TARGETS = 4096
+
+
+class Roster:
+    """The candidates of every target that has been asked for, under the present snapshot."""
+
+    def __init__(self, snapshot: Snapshot, now_ns: int) -> None:
+        self.snapshot = snapshot
+        self.ledger = Ledger(snapshot.quota_spec)
+        self.health = Health()
+        self._keys: OrderedDict[Target, Keys] = OrderedDict()
+        self._calibrations: OrderedDict[str, Calibration] = OrderedDict()
+        self.reload(snapshot, now_ns)
+
+    def reload(self, snapshot: Snapshot, now_ns: int) -> None:
+        """Serve by another configuration from now on; what was used stays used."""
+        self.snapshot = snapshot
+        self._keys.clear()
+        for key in snapshot.each_key():
+            self.health.note_secret(key.ident, key.fingerprint())
+        self.ledger.reconfigure(snapshot.quota_spec, now_ns)
+
+    def keys(self, target: Target, now_ns: int) -> Keys:
+        """All keys of a target."""
+        keys = self._keys.get(target)
+        if keys is None:
+            keys = self._keys[target] = self._build(target, target.provider.keys, now_ns)
+            if len(self._keys) > _MAX_TARGETS:
+                self._keys.popitem(last=False)
+        return keys
+
+    def only(self, target: Target, key: Key, now_ns: int) -> Keys:
+        """One key of a target, where no other may serve."""
+        return self._build(target, (key,), now_ns)
+
+    def _build(self, target: Target, keys: tuple[Key, ...], now_ns: int) -> Keys:
+        name = str(target)
+        candidates = tuple(
+            Candidate(
+                target,
+                key,
+                self.ledger.quota(key.account, target.model, now_ns),
+                (
+                    self.health.targets.of(name, now_ns),
+                    self.health.keys.of(key.ident, now_ns),
+                    self.health.key_models.of(f"{key.ident} {target.model}", now_ns),
+                ),
+            )
+            for key in keys
+        )
+        return Keys(target, candidates, self._calibration(name))
+
+    def _calibration(self, name: str) -> Calibration:
+        calibration = self._calibrations.get(name)
+        if calibration is None:
+            calibration = self._calibrations[name] = Calibration()
+            if len(self._calibrations) > _MAX_TARGETS:
+                self._calibrations.popitem(last=False)
+        return calibration
+
+    def is_accepted(self, key: Key) -> bool:
+        """Whether no provider has called the key invalid."""
+        return self.health.keys.of(key.ident, 0).until_ns < FOREVER_NS
+
+    def parked(self, now_ns: int) -> set[str]:
+        """The targets (`provider/model`) that were found not to exist, for as long as that is believed."""
+        return {
+            name
+            for name, standing in self.health.targets.items()
+            if standing.until_ns > now_ns and standing.cause is Outcome.MODEL_UNAVAILABLE
+        }

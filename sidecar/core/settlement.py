@@ -1,0 +1,38 @@
+"""What an attempt leaves on the account: everything kept, the tokens given back, or all of it (design section 4).
+
+What a provider refused at its door it does not charge. What it took up and failed at cost it a request but no tokens
+that anyone reports. What broke off, timed out or was given up half-way stays charged as estimated: the strict side.
+"""
+
+from __future__ import annotations
+
+from sidecar.core.keys import Candidate
+from sidecar.core.limits import Usage
+from sidecar.core.outcomes import Outcome
+from sidecar.core.quota import Charge
+
+_REFUSED = frozenset(
+    {
+        Outcome.RATE_LIMITED,
+        Outcome.CONCURRENCY,
+        Outcome.TOO_LARGE,
+        Outcome.BUSY,
+        Outcome.KEY_INVALID,
+        Outcome.KEY_UNPAID,
+        Outcome.KEY_FORBIDDEN,
+        Outcome.CONNECT_FAILED,
+    }
+)
+_NO_TOKENS = frozenset({Outcome.MODEL_UNAVAILABLE, Outcome.NOT_FOUND, Outcome.BAD_REQUEST, Outcome.SERVER_ERROR})
+_NOTHING = Usage(0, 0)
+
+
+def settle(candidate: Candidate, charge: Charge, outcome: Outcome, usage: Usage | None, now_ns: int) -> None:
+    """Bring the quota in line with what the provider will have charged."""
+    quota = candidate.quota
+    if outcome in _REFUSED:
+        quota.cancel(charge, now_ns)
+    elif outcome in _NO_TOKENS and usage is None:
+        quota.settle(charge, _NOTHING, now_ns)
+    else:
+        quota.settle(charge, usage, now_ns)

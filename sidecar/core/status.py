@@ -1,0 +1,127 @@
+"""What the proxy knows now, as `/status.json` tells it: every key, every quota, and why something is not called.
+
+Labels, numbers and reasons; never a secret, a prompt or an answer (acceptance I3).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from sidecar.core.health import FOREVER_NS, Standing
+from sidecar.core.limits import SECOND
+from sidecar.core.quota import Quota
+from sidecar.core.roster import Roster
+from sidecar.core.snapshot import Key, Provider
+
+
+class Window(msgspec.Struct, omit_defaults=True):
+    """One window. `resets_in_s`: seconds until it is whole again; `source`: config, header or body."""
+
+    counts: str
+    per_s: int
+    limit: int
+    remaining: int
+    resets_in_s: float
+    source: str
+
+
+class QuotaStatus(msgspec.Struct, omit_defaults=True):
+    """One account at one model (or pool of models)."""
+
+    model: str
+    in_flight: int
+    waiting: int
+    windows: list[Window]
+    cooldown_s: float = 0.0
+
+
+class Bench(msgspec.Struct, omit_defaults=True):
+    """Why something is not called, and for how long (None: until the configuration changes)."""
+
+    reason: str
+    for_s: float | None
+    message: str = ""
+
+
+class KeyStatus(msgspec.Struct, omit_defaults=True):
+    """One key, by its label."""
+
+    name: str
+    account: str
+    present: bool
+    benched: Bench | None = None
+    benched_at: dict[str, Bench] = {}
+
+
+class ProviderStatus(msgspec.Struct, omit_defaults=True):
+    """One provider."""
+
+    name: str
+    url: str
+    keys: list[KeyStatus]
+    accounts: dict[str, list[QuotaStatus]]
+    benched: dict[str, Bench] = {}
+
+
+def status_of(roster: Roster, now_ns: int) -> list[ProviderStatus]:
+    """Every configured provider, in order."""
+    quotas: dict[str, list[Quota]] = {}
+    for quota in roster.ledger:
+        quotas.setdefault(quota.account, []).append(quota)
+    return [_provider(roster, provider, quotas, now_ns) for provider in roster.snapshot.providers.values()]
+
+
+def _provider(roster: Roster, provider: Provider, quotas: dict[str, list[Quota]], now_ns: int) -> ProviderStatus:
+    accounts = dict.fromkeys(key.account for key in provider.keys)
+    return ProviderStatus(
+        name=provider.name,
+        url=f"{provider.origin.scheme}://{provider.host.decode()}{provider.base_path.decode()}",
+        keys=[_key(roster, key, now_ns) for key in provider.keys],
+        accounts={
+            account.partition("/")[2]: [_quota(quota, now_ns) for quota in quotas.get(account, [])]
+            for account in accounts
+        },
+        benched={
+            name.partition("/")[2]: bench
+            for name, standing in roster.health.targets.items()
+            if name.startswith(f"{provider.name}/") and (bench := _bench(standing, now_ns)) is not None
+        },
+    )
+
+
+def _key(roster: Roster, key: Key, now_ns: int) -> KeyStatus:
+    at_models = {
+        name.partition(" ")[2]: bench
+        for name, standing in roster.health.key_models.items()
+        if name.partition(" ")[0] == key.ident and (bench := _bench(standing, now_ns)) is not None
+    }
+    standing = roster.health.keys.of(key.ident, now_ns)
+    account = key.account.partition("/")[2]
+    return KeyStatus(key.name, account, key.is_present, _bench(standing, now_ns), at_models)
+
+
+def _bench(standing: Standing, now_ns: int) -> Bench | None:
+    if standing.until_ns <= now_ns or standing.cause is None:
+        return None
+    is_final = standing.until_ns >= FOREVER_NS
+    return Bench(standing.cause.value, None if is_final else _seconds(standing.until_ns - now_ns), standing.message)
+
+
+def _quota(quota: Quota, now_ns: int) -> QuotaStatus:
+    windows = [
+        Window(
+            view.axis.name.lower(),
+            view.window_ns // SECOND,
+            view.limit,
+            view.remaining,
+            _seconds(view.resets_at - now_ns),
+            view.source.value,
+        )
+        for view in quota.views(now_ns)
+    ]
+    cooldown = _seconds(quota.cooldown_until - now_ns)
+    return QuotaStatus(quota.model, quota.inflight, quota.line.waiting, windows, cooldown)
+
+
+def _seconds(duration_ns: int) -> float:
+    return round(max(0, duration_ns) / SECOND, 3)

@@ -1,0 +1,145 @@
+"""What an answer says it used, whichever provider's words it says it in.
+
+Reads OpenAI's chat, completions, embeddings and Responses shapes (and who speaks them: `x_groq`, hidden thinking that
+only the total shows), Anthropic's messages and Gemini's own. A number that is not there is not guessed: None, never 0
+(acceptance I2). providers.md sections 2.7, 8, 10, 11; Anthropic API reference, "Prompt caching".
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import msgspec
+
+from sidecar.core.limits import Usage
+
+# an answer that unpacks to more is not an answer to read: memory stays bounded
+_MAX_PLAIN_BYTES = 4 << 20
+_GZIP_OR_ZLIB = 47  # window bits: 15, and 32 to read the header (zlib manual, inflateInit2)
+_RAW = -15  # `deflate` as some servers send it, without the zlib header
+
+
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+
+
+class _Reported(msgspec.Struct, gc=False):
+    """`usage` in the words of OpenAI (chat, then Responses) and of Anthropic."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    cached_tokens: int | None = None  # Together
+    prompt_cache_hit_tokens: int | None = None  # DeepSeek
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_tokens_details: _Details | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+
+
+class _Metadata(msgspec.Struct, gc=False, rename="camel"):
+    """`usageMetadata` of Gemini."""
+
+    prompt_token_count: int | None = None
+    tool_use_prompt_token_count: int | None = None
+    candidates_token_count: int | None = None
+    thoughts_token_count: int | None = None
+    total_token_count: int | None = None
+    cached_content_token_count: int | None = None
+
+
+class _Holder(msgspec.Struct, gc=False):
+    usage: _Reported | None = None
+
+
+class _Answer(msgspec.Struct, gc=False):
+    usage: _Reported | None = None
+    usage_metadata: _Metadata | None = msgspec.field(name="usageMetadata", default=None)
+    x_groq: _Holder | None = None
+    response: _Holder | str | None = None  # an event of the Responses API
+    message: _Holder | str | None = None  # Anthropic's first event
+
+
+_decode = msgspec.json.Decoder(_Answer | list[_Answer]).decode
+
+
+def from_body(body: bytes, content_encoding: bytes | None = None) -> Usage | None:
+    """The usage in a JSON answer; None where it reports none, is no JSON, or is packed in a way we do not read."""
+    plain = body if content_encoding is None else decoded(body, content_encoding)
+    return None if plain is None else from_event(plain)
+
+
+def from_event(data: bytes) -> Usage | None:
+    """The usage in the data of one event of a stream, or None."""
+    try:
+        answer = _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if isinstance(answer, list):  # Gemini's stream as one array; the last of it counts all
+        return _usage(answer[-1]) if answer else None
+    return _usage(answer)
+
+
+def decoded(body: bytes, content_encoding: bytes) -> bytes | None:
+    """The body without its gzip or deflate; None for another encoding, a broken one, or more than 4 MiB."""
+    encoding = content_encoding.strip().lower()
+    if encoding in (b"", b"identity"):
+        return body
+    if encoding in (b"gzip", b"x-gzip"):
+        return _inflated(body, _GZIP_OR_ZLIB)
+    if encoding == b"deflate":
+        plain = _inflated(body, _GZIP_OR_ZLIB)
+        return _inflated(body, _RAW) if plain is None else plain
+    return None
+
+
+def _inflated(body: bytes, window_bits: int) -> bytes | None:
+    inflate = zlib.decompressobj(window_bits)
+    try:
+        plain = inflate.decompress(body, _MAX_PLAIN_BYTES)
+    except zlib.error:
+        return None
+    return plain if inflate.eof else None
+
+
+def _usage(answer: _Answer) -> Usage | None:
+    if answer.usage_metadata is not None:
+        return _gemini(answer.usage_metadata)
+    for holder in (answer, answer.x_groq, answer.response, answer.message):
+        if holder is not None and not isinstance(holder, str) and holder.usage is not None:
+            return _reported(holder.usage)
+    return None
+
+
+def _reported(said: _Reported) -> Usage | None:
+    if said.prompt_tokens is not None or said.completion_tokens is not None:
+        details = said.prompt_tokens_details
+        cached = details.cached_tokens if details is not None else said.cached_tokens or said.prompt_cache_hit_tokens
+        return _sum(said.prompt_tokens, said.completion_tokens, said.total_tokens, cached)
+    if said.input_tokens is None and said.output_tokens is None:
+        return None
+    if said.cache_read_input_tokens is None and said.cache_creation_input_tokens is None:
+        details = said.input_tokens_details
+        cached = None if details is None else details.cached_tokens
+        return _sum(said.input_tokens, said.output_tokens, said.total_tokens, cached)
+    # Anthropic counts what was read from or written to its cache beside `input_tokens`, not within
+    read = said.cache_read_input_tokens or 0
+    return _sum(
+        (said.input_tokens or 0) + read + (said.cache_creation_input_tokens or 0), said.output_tokens, None, read
+    )
+
+
+def _gemini(said: _Metadata) -> Usage | None:
+    if said.prompt_token_count is None and said.total_token_count is None:
+        return None
+    output = (said.candidates_token_count or 0) + (said.thoughts_token_count or 0)
+    prompt = (said.prompt_token_count or 0) + (said.tool_use_prompt_token_count or 0)
+    return _sum(prompt, output, said.total_token_count, said.cached_content_token_count)
+
+
+def _sum(prompt: int | None, output: int | None, total: int | None, cached: int | None) -> Usage:
+    """Hidden thinking is in the total alone (providers.md section 11, 14): whatever is not input was put out."""
+    given = max(prompt or 0, 0)
+    return Usage(given, max(output or 0, (total or 0) - given, 0), min(max(cached or 0, 0), given))

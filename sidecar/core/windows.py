@@ -1,0 +1,223 @@
+"""Three ways a provider counts against a limit, as integers of nanoseconds behind one contract.
+
+Decides: does an amount fit now, when will it, what is left. Refuses to know what is counted, for whom, and what time it
+is. Tests and spends are separate steps, so that many windows can be tested before any is spent.
+
+`TokenBucket` is the generic cell rate algorithm (ITU-T I.371, annex A) in one integer. Where a provider's algorithm is
+unknown, `SlidingWindow` is the safe choice: what it admits the other two of the same limit admit as well (as long as no
+calendar window is longer than `window_ns`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import NamedTuple, Protocol
+
+from sidecar.core.limits import SECOND
+from sidecar.core.sliding import SlidingWindow
+
+__all__ = ["ALGORITHMS", "Calendar", "FixedWindow", "SlidingWindow", "TokenBucket", "Window", "make"]
+
+
+class Window(Protocol):
+    """What every algorithm offers. Amounts are whole units of the axis; times are Unix ns. A new window is whole."""
+
+    limit: int  # read it freely, change it with set_limit
+    window_ns: int
+
+    def fits(self, amount: int, now: int) -> bool:
+        """Whether `amount` may be spent now. Nothing always fits; more than the limit never does."""
+
+    def free_at(self, amount: int, now: int) -> int | None:
+        """`now` when it fits now, else the first instant at which it would; None when it never will."""
+
+    def spend(self, amount: int, now: int) -> None:
+        """Take `amount` without asking: may overdraw, since a provider may report more than was thought."""
+
+    def refund(self, amount: int, now: int, spent_ns: int | None = None) -> None:
+        """Give back part of what was spent at `spent_ns` (default: just now); what has come back already stays."""
+
+    def remaining(self, now: int) -> int:
+        """The largest amount that fits now, 0 when overdrawn."""
+
+    def resets_at(self, now: int) -> int:
+        """When the window will be whole again; `now` when it is."""
+
+    def observe(self, remaining: int, now: int, whole_ns: int | None = None) -> None:
+        """Take over the provider's own count; `whole_ns`: when it says the window will be whole, where that helps."""
+
+    def set_limit(self, limit: int, now: int) -> None:
+        """Change the limit. What was used stays used, so a raised limit admits at once."""
+
+    def state(self) -> tuple[int, ...]:
+        """Plain integers to keep; `restore` takes them, under whatever limit."""
+
+    def restore(self, state: tuple[int, ...], now: int) -> None:
+        """Continue from a kept state."""
+
+
+class Calendar(NamedTuple):
+    """Where windows aligned to the clock begin: UTC by arithmetic, other zones by boundaries handed in."""
+
+    window_ns: int
+    boundaries: tuple[int, ...] = ()  # coming starts of windows in a zone of its own, ascending Unix ns; none: UTC
+
+    def next_after(self, now: int) -> int:
+        """The first boundary after `now`. Past the last one known, windows follow it at their nominal length."""
+        if not self.boundaries:
+            return (now // self.window_ns + 1) * self.window_ns
+        index = bisect_right(self.boundaries, now)
+        if index < len(self.boundaries):
+            return self.boundaries[index]
+        last = self.boundaries[-1]
+        return last + ((now - last) // self.window_ns + 1) * self.window_ns
+
+
+class TokenBucket:
+    """Refills continuously, `limit` units per window, and holds at most `limit` (Groq, OpenAI).
+
+    The one integer is the theoretical arrival time, the instant at which the bucket is whole, counted in 1/limit ns:
+    then a unit costs exactly `window_ns`, nothing is ever rounded, and testing needs no division.
+    """
+
+    __slots__ = ("_arrival", "_capacity", "limit", "window_ns")
+
+    def __init__(self, limit: int, window_ns: int) -> None:
+        self.limit = limit
+        self.window_ns = window_ns
+        self._capacity = limit * window_ns
+        self._arrival = 0
+
+    def fits(self, amount: int, now: int) -> bool:
+        if amount > self.limit:
+            return False
+        return self._arrival + amount * self.window_ns <= now * self.limit + self._capacity or amount == 0
+
+    def free_at(self, amount: int, now: int) -> int | None:
+        if amount > self.limit:
+            return None
+        if self.fits(amount, now):
+            return now
+        return -((self._capacity - self._arrival - amount * self.window_ns) // self.limit)
+
+    def spend(self, amount: int, now: int) -> None:
+        arrival, present = self._arrival, now * self.limit
+        self._arrival = (arrival if arrival > present else present) + amount * self.window_ns
+
+    def refund(self, amount: int, now: int, spent_ns: int | None = None) -> None:
+        back = amount * self.window_ns
+        if spent_ns is not None:
+            # it has been refilling since: of what was spent a window ago or earlier nothing is left to give back
+            left = max(back, self._capacity) - (now - spent_ns) * self.limit
+            if left < back:
+                back = left if left > 0 else 0
+        self._arrival -= back
+
+    def remaining(self, now: int) -> int:
+        level = self._arrival - now * self.limit
+        if level <= 0:
+            return self.limit
+        return (self._capacity - level) // self.window_ns if level < self._capacity else 0
+
+    def resets_at(self, now: int) -> int:
+        return max(now, -(-self._arrival // self.limit)) if self.limit else now
+
+    def observe(self, remaining: int, now: int, whole_ns: int | None = None) -> None:
+        # `whole_ns` says nothing new here: it follows from `remaining`. An equal count keeps our fraction of a unit.
+        if remaining != self.remaining(now):
+            self._arrival = now * self.limit + max(0, self.limit - remaining) * self.window_ns
+
+    def set_limit(self, limit: int, now: int) -> None:
+        level = max(0, self._arrival - now * self.limit)
+        self.limit = limit
+        self._capacity = limit * self.window_ns
+        self._arrival = now * limit + level
+
+    def state(self) -> tuple[int, ...]:
+        return (self._arrival, self.limit)
+
+    def restore(self, state: tuple[int, ...], now: int) -> None:
+        arrival, old_limit = state
+        self._arrival = now * self.limit + max(0, arrival - now * old_limit)
+
+    def __repr__(self) -> str:
+        return f"<TokenBucket {self.limit}/{self.window_ns / SECOND:g}s whole at {self.resets_at(0)}>"
+
+
+class FixedWindow:
+    """At most `limit` from one boundary of the calendar to the next (Cerebras)."""
+
+    __slots__ = ("_ends_ns", "_since_ns", "_used", "calendar", "limit", "window_ns")
+
+    def __init__(self, limit: int, window_ns: int, calendar: Calendar | None = None) -> None:
+        self.limit = limit
+        self.window_ns = window_ns
+        self.calendar = calendar or Calendar(window_ns)
+        self._used = 0
+        self._since_ns = 0  # when this window was first looked at: no spend of it is older
+        self._ends_ns = 0
+
+    def fits(self, amount: int, now: int) -> bool:
+        if now >= self._ends_ns:
+            self._turn(now)
+        return self._used + amount <= self.limit or amount == 0
+
+    def free_at(self, amount: int, now: int) -> int | None:
+        if amount > self.limit:
+            return None
+        return now if self.fits(amount, now) else self._ends_ns
+
+    def spend(self, amount: int, now: int) -> None:
+        if now >= self._ends_ns:
+            self._turn(now)
+        self._used += amount
+
+    def refund(self, amount: int, now: int, spent_ns: int | None = None) -> None:
+        if now >= self._ends_ns:
+            self._turn(now)
+        if spent_ns is None or spent_ns >= self._since_ns:
+            self._used = max(0, self._used - amount)
+
+    def remaining(self, now: int) -> int:
+        return max(0, self.limit - self._used) if now < self._ends_ns else self.limit
+
+    def resets_at(self, now: int) -> int:
+        return self._ends_ns if self._used and now < self._ends_ns else now
+
+    def observe(self, remaining: int, now: int, whole_ns: int | None = None) -> None:
+        if now >= self._ends_ns:
+            self._turn(now)
+        self._used = max(0, self.limit - remaining)
+
+    def set_limit(self, limit: int, now: int) -> None:
+        self.limit = limit
+
+    def state(self) -> tuple[int, ...]:
+        return (self._since_ns, self._ends_ns, self._used)
+
+    def restore(self, state: tuple[int, ...], now: int) -> None:
+        self._since_ns, self._ends_ns, self._used = state
+
+    def _turn(self, now: int) -> None:
+        self._used = 0
+        self._since_ns = now
+        self._ends_ns = self.calendar.next_after(now)
+
+    def __repr__(self) -> str:
+        return f"<FixedWindow {self.limit}/{self.window_ns / SECOND:g}s used {self._used} until {self._ends_ns}>"
+
+
+ALGORITHMS = ("token_bucket", "sliding", "fixed")
+
+
+def make(algorithm: str, limit: int, window_ns: int, calendar: Calendar | None = None) -> Window:
+    """A whole window of that algorithm (one of ALGORITHMS). Fixed ones follow `calendar` if it is of their length, and
+    UTC otherwise: a provider's zone moves its days, not its minutes."""
+    if algorithm == "token_bucket":
+        return TokenBucket(limit, window_ns)
+    if algorithm == "sliding":
+        return SlidingWindow(limit, window_ns)
+    if algorithm == "fixed":
+        fitting = calendar if calendar is not None and calendar.window_ns == window_ns else None
+        return FixedWindow(limit, window_ns, fitting)
+    raise ValueError(f"unknown algorithm {algorithm!r}, known: {', '.join(ALGORITHMS)}")

@@ -1,0 +1,161 @@
+"""One request's life, top to bottom: read it, route it, loop over attempts, relay the answer, account for it.
+
+The only place where core's decisions meet the shells. It decides nothing itself: what a request asks is core.call's,
+what is done next core.attempts', what an answer means core.feedback's, what is charged core.settlement's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from sidecar.attempt import Job, attempt
+from sidecar.core.access import Record
+from sidecar.core.affinity import Ownership
+from sidecar.core.answer import refusal_headers
+from sidecar.core.attempts import Attempts, Backoff, Policy, Send, Wait
+from sidecar.core.call import Call, understand
+from sidecar.core.entrance import Entrance, Place
+from sidecar.core.errors import Reason, Refusal, render
+from sidecar.core.http import Header, Request
+from sidecar.core.outcomes import Outcome
+from sidecar.core.paths import Endpoint
+from sidecar.core.retry_budget import RetryBudget
+from sidecar.core.roster import Roster
+from sidecar.core.snapshot import Snapshot
+from sidecar.interfaces import ClientGone, Clock, Reply, sleep_until
+from sidecar.models import ModelDirectory
+from sidecar.upstream.pool import Pool
+from sidecar.waiting import WaitingRoom
+
+Finished = Callable[[Record, int], None]  # a request's record, and when it ended
+
+
+class Gateway:
+    """Implements `interfaces.Service` for both lanes of the edge."""
+
+    def __init__(self, roster: Roster, entrance: Entrance, pool: Pool, clock: Clock, finished: Finished) -> None:
+        self._roster = roster
+        self._entrance = entrance
+        self.pool = pool
+        self.clock = clock
+        self._finished = finished
+        self._budget = RetryBudget(roster.snapshot.config.retry.budget)
+        self.ownership = Ownership()
+        self._models = ModelDirectory(clock, pool)
+        self.room = WaitingRoom(clock)
+        # ids of requests: unique across restarts, ordered within a process
+        self._id_prefix = f"req_{random.getrandbits(48):012x}"
+        self._count = 0
+
+    def reload(self, snapshot: Snapshot) -> None:
+        """Serve new requests by another configuration; those under way keep theirs."""
+        self._roster.reload(snapshot, self.clock.now_ns())
+        self._budget.share = snapshot.config.retry.budget
+        self._models.forget()
+
+    def enter(self, method: bytes, target: bytes, headers: list[Header], length: int | None) -> Refusal | Place:
+        """Decide on a request by its head alone."""
+        return self._entrance.enter(method, target, headers, length)
+
+    async def handle(self, request: Request, reply: Reply) -> None:
+        """Answer one request, and account for it whatever becomes of it."""
+        now_ns = self.clock.now_ns()
+        self._count += 1
+        record = Record(f"{self._id_prefix}{self._count:x}", now_ns, request.method, request.target)
+        self._budget.note_request(now_ns)
+        try:
+            await self._serve(request, reply, record)
+        except (ClientGone, asyncio.CancelledError):
+            if record.outcome != Outcome.OK.value:
+                record.outcome = Outcome.CLIENT_GONE.value
+            raise
+        finally:
+            self._finished(record, self.clock.now_ns())
+
+    async def _serve(self, request: Request, reply: Reply, record: Record) -> None:
+        snapshot = self._roster.snapshot
+        call = understand(snapshot, request, self.ownership)
+        if isinstance(call, Refusal):
+            return await self._refuse(reply, record, call)
+        record.model = call.model
+        record.is_streamed = call.envelope.stream
+        record.dialect = call.native.error_dialect if call.native is not None else record.dialect
+        if call.surface.endpoint is Endpoint.MODELS and call.native is None:
+            return await self._list_models(reply, record)
+        now_ns = record.arrived_ns
+        policy = _policy(snapshot, call, now_ns)
+        key = call.route.key
+        roster = self._roster
+        targets = call.route.targets[:1] if policy.is_single else call.route.targets
+        hops = [roster.keys(target, now_ns) if key is None else roster.only(target, key, now_ns) for target in targets]
+        attempts = Attempts(hops, call.size, policy, self._budget)
+        await self._loop(Job(snapshot, request, reply, record, call, policy, attempts))
+
+    async def _loop(self, job: Job) -> None:
+        """Do as the machine of attempts says until the caller has an answer."""
+        attempts = job.attempts
+        while True:
+            step = attempts.next(self.clock.now_ns(), random.random())
+            if isinstance(step, Wait):
+                granted = await self._wait(job, step)
+                if granted is None:
+                    continue  # nobody admitted it in time: the machine has the last word
+                if isinstance(granted, Send):
+                    attempts.granted()
+                step = granted
+            if isinstance(step, Send):
+                if await self._attempt(job, step):
+                    return
+            elif isinstance(step, Backoff):
+                await sleep_until(self.clock, step.until_ns)
+            else:
+                return await self._refuse(job.reply, job.record, step)
+
+    async def _wait(self, job: Job, step: Wait) -> Send | Refusal | None:
+        """Hold the request for quota. None: the time for it is over."""
+        if self.room.waiting >= job.snapshot.config.wait.queue:
+            message = "Every key is out of quota, and as many requests as may (wait.queue) are waiting already."
+            return Refusal(Reason.QUEUE_FULL, message, retry_after_ns=job.snapshot.config.wait.max_ns)
+        began_ns = self.clock.now_ns()
+        try:
+            granted = await self.room.wait(step.places, step.until_ns)
+        finally:
+            job.record.wait_ns += self.clock.now_ns() - began_ns
+        return None if granted is None else Send(*granted)
+
+    async def _attempt(self, job: Job, send: Send) -> bool:
+        quota = send.candidate.quota
+        try:
+            return await attempt(self, job, send)
+        finally:
+            if quota.has_waiters:
+                self.room.poke(quota)  # what this attempt gave back may admit the next in line
+
+    async def _list_models(self, reply: Reply, record: Record) -> None:
+        """Answer with the models of all providers, merged."""
+        body = await self._models.body(self._roster)
+        record.status, record.outcome = 200, Outcome.OK.value
+        await reply.send(200, [(b"content-type", b"application/json"), (b"x-request-id", record.id.encode())], body)
+
+    async def _refuse(self, reply: Reply, record: Record, refusal: Refusal) -> None:
+        """Answer with an error of our own."""
+        record.status = refusal.status
+        record.outcome = refusal.reason.value
+        answer = render(refusal, record.dialect)
+        await reply.send(answer.status, answer.headers + refusal_headers(record, refusal), answer.body)
+
+
+def _policy(snapshot: Snapshot, call: Call, now_ns: int) -> Policy:
+    config, wishes = snapshot.config, call.controls
+    max_wait_ns = config.wait.max_ns if wishes.max_wait_ns is None else wishes.max_wait_ns
+    return Policy(
+        attempts=config.retry.attempts if wishes.fallback else 1,
+        base_ns=config.retry.base_ns,
+        cap_ns=config.retry.cap_ns,
+        ambiguous_ends=config.retry.ambiguous == "fail",
+        is_single=not wishes.fallback,
+        wait_until_ns=now_ns + max_wait_ns,
+        deadline_ns=now_ns + config.timeouts.total,
+    )

@@ -1,0 +1,89 @@
+"""The contracts between rooms that may not import each other: time, and the caller's side of one exchange."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from sidecar.core.errors import Refusal
+from sidecar.core.http import Header, Request
+
+
+class ClientGone(Exception):
+    """The caller's connection is closed; nothing more can be told to it."""
+
+
+class Timer(Protocol):
+    """A call that has been scheduled."""
+
+    def cancel(self) -> None:
+        """Forget the call; harmless when it has already run."""
+
+
+class Clock(Protocol):
+    """Time as the shells see it. The real one is made in app.py; tests drive their own."""
+
+    def now_ns(self) -> int:
+        """Unix time in integer nanoseconds, never going backwards within a process."""
+
+    def call_at(self, when_ns: int, callback: Callable[..., object], *args: object) -> Timer:
+        """Call `callback(*args)` from the event loop at `when_ns` (Unix ns), soon if that is past."""
+
+
+class Reply(Protocol):
+    """The caller's side of one exchange. `headers` never hold framing (content-length, transfer-encoding, connection).
+
+    Either `send` once, or `start`, any number of `write`, and `finish`. Every method raises ClientGone when the
+    connection is closed, and waits while the caller reads more slowly than we write.
+    """
+
+    async def send(self, status: int, headers: list[Header], body: bytes) -> None:
+        """A whole answer in one write."""
+
+    async def start(self, status: int, headers: list[Header], length: int | None) -> None:
+        """The head of a streamed answer; `length` in bytes where known, else the framing is chunked."""
+
+    async def write(self, chunk: bytes) -> None:
+        """A piece of the body, passed on at once."""
+
+    async def finish(self) -> None:
+        """The end of the body; the connection stays usable."""
+
+    def abort(self) -> None:
+        """Close the connection without ending the body, so that the caller sees the answer is not whole."""
+
+
+async def sleep_until(clock: Clock, when_ns: int) -> None:
+    """Wait until `when_ns` by that clock; cancellable."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    timer = clock.call_at(when_ns, _wake, future)
+    try:
+        await future
+    finally:
+        timer.cancel()
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class Entry(Protocol):
+    """A request's place among those in flight."""
+
+    def grow(self, length: int) -> Refusal | None:
+        """Count `length` more bytes of body; a Refusal when the body or all bodies together exceed the cap."""
+
+    def leave(self) -> None:
+        """Give the place and its bytes back; harmless when called again."""
+
+
+class Service(Protocol):
+    """What both lanes of the edge serve."""
+
+    def enter(self, method: bytes, target: bytes, headers: list[Header], length: int | None) -> Refusal | Entry:
+        """Decide on a request by its head alone, before its body is read; `length` is the declared content-length."""
+
+    async def handle(self, request: Request, reply: Reply) -> None:
+        """Answer one request. Cancelled when the caller is gone. Never raises anything but ClientGone."""

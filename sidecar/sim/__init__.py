@@ -1,0 +1,1 @@
+"""A provider simulator: windows, headers, error bodies and faults of real providers."""

@@ -1,0 +1,111 @@
+"""Bytes of a provider in, the parts of an answer out: llhttp's callbacks, without I/O (RFC 9112, 6.3).
+
+It decides where an answer ends, whether another may follow on the same connection, and how much may come without
+being body. It knows no socket and no time. Bodies are passed on as llhttp gives them: chunk framing removed, content
+coding untouched. No line is ever assembled, so no line is too long.
+"""
+
+from __future__ import annotations
+
+from httptools import HttpParserError, HttpResponseParser
+
+from sidecar.core.http import Header, find
+from sidecar.upstream.response import Response
+
+# llhttp sets no limits. A head this long is an attack or a mistake: nginx stops at 32 KiB, Envoy at 60 KiB.
+# Whatever is not body counts: 1xx answers, chunk extensions and trailers too.
+MAX_HEAD_BYTES = 64 * 1024
+
+
+class Reader:
+    """Fills one Response after the other from the bytes of one connection."""
+
+    __slots__ = ("_headers", "_parser", "_skips_body", "may_reuse", "response", "unheard")
+
+    def __init__(self) -> None:
+        self.may_reuse = False  # another answer may follow, as far as the head of this one says
+        self.unheard = 0  # bytes since the last byte of a body
+        self.response: Response | None = None  # the one being filled
+        self._headers: list[Header] = []
+        self._skips_body = False
+        self._parser: HttpResponseParser | None = HttpResponseParser(self)
+
+    def begin(self, response: Response, *, skips_body: bool) -> None:
+        """The next bytes are the answer to a request just sent; `skips_body` when that was a HEAD."""
+        self.response = response
+        self._skips_body = skips_body
+        self.unheard = 0
+
+    def close(self) -> None:
+        """No more bytes: let go of the parser, which holds our methods, so that no cycle waits for the collector."""
+        self._parser = None
+        self.response = None
+
+    def feed(self, data: bytes) -> str | None:
+        """Parse what came; what is wrong with it, or None. An answer that is complete stays so whatever follows it."""
+        self.unheard += len(data)
+        try:
+            self._parser.feed_data(data)  # type: ignore[union-attr]  # never fed once closed
+        except HttpParserError as error:
+            self.may_reuse = False
+            return f"not HTTP: {error.__context__ or error}"
+        return "head or trailers too long" if self.unheard > MAX_HEAD_BYTES else None
+
+    def ends_with_connection(self) -> bool:
+        """Whether a body is delimited by the end of the connection: no length, and chunked is not the last coding."""
+        response = self.response
+        if response is None or not response.status or response.length is not None:
+            return False
+        coding = find(response.headers, b"transfer-encoding") or b""
+        return not coding.lower().endswith(b"chunked")
+
+    # === llhttp's callbacks; what they raise ends up as the context of the parser's error ===
+
+    def on_message_begin(self) -> None:
+        """Another head begins: the first, or one after a 1xx; behind a complete answer it is one nobody asked for."""
+        if self.response is None or self.response.complete:
+            raise HttpParserError("bytes behind the answer")
+        self._headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field. llhttp leaves trailing white space, which is not part of the value (RFC 9110, 5.5)."""
+        self._headers.append((name.lower(), value.strip()))
+
+    def on_headers_complete(self) -> None:
+        """The head, unless it is interim."""
+        parser, response, headers = self._parser, self.response, self._headers
+        assert parser is not None
+        assert response is not None
+        status = parser.get_status_code()
+        if status < 200:
+            _check_interim(status)
+            return
+        if self.unheard > MAX_HEAD_BYTES and sum(len(name) + len(value) for name, value in headers) > MAX_HEAD_BYTES:
+            raise HttpParserError("head too long")
+        self.unheard = 0
+        self.may_reuse = parser.should_keep_alive()
+        self._headers = []  # trailers go there and are forgotten
+        length = find(headers, b"content-length")
+        response.length = None if length is None else int(length)
+        response.headers = headers
+        response.status = status
+        if self._skips_body:
+            # llhttp cannot be told that no body follows: stop it here and give the connection up
+            response.complete = True
+            raise HttpParserError("answer to HEAD")
+
+    def on_body(self, content: bytes) -> None:
+        """A piece of the body."""
+        self.unheard = 0
+        self.response.pieces.append(content)  # type: ignore[union-attr]  # set while an answer is read
+
+    def on_message_complete(self) -> None:
+        """The end of the answer, or of an interim one."""
+        if self.response.status:  # type: ignore[union-attr]
+            self.response.complete = True  # type: ignore[union-attr]
+
+
+def _check_interim(status: int) -> None:
+    """100 to 199 are skipped; 101 would hand the connection to a protocol we did not ask for."""
+    if status < 100 or status == 101:
+        raise HttpParserError(f"status {status}")

@@ -1,0 +1,133 @@
+"""One answer of a provider: its head, and its body as it comes.
+
+It decides when a waiting reader is woken and what a reader sees when the connection dies: first everything received,
+then the fault. It refuses to know HTTP (`reader` fills it) and sockets (a Carrier brings the bytes). It outlives its
+exchange: once complete, the connection serves the next request while this is still being read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from sidecar.core.http import Header
+from sidecar.core.outcomes import Fault, Outcome
+
+# Unread bytes at which reading pauses. One receive of asyncio or uvloop is at most as large, so a reader that keeps up
+# never pauses, and 1,000 callers that do not read at all hold 256 MiB: the default of `inflight.bytes`.
+MAX_UNREAD_BYTES = 256 * 1024
+
+
+class Carrier(Protocol):
+    """The connection an answer comes over."""
+
+    def expect(self, deadline_ns: int) -> asyncio.Future[None]:
+        """A future for the next change; when it does not come until `deadline_ns` (Unix ns), the answer fails."""
+
+    def resume(self) -> None:
+        """Read on after a pause."""
+
+    def abort(self) -> None:
+        """Close at once."""
+
+
+class Response:
+    """One answer. `headers` in the order received, names lower-case; `length` as declared, None when it was not.
+
+    `complete` says that everything has been received, though some of it may still be unread.
+    """
+
+    __slots__ = ("_carrier", "_failure", "_waiter", "complete", "headers", "length", "pieces", "status", "unread")
+
+    def __init__(self, carrier: Carrier) -> None:
+        self.status = 0  # 0 until the head has arrived
+        self.headers: list[Header] = []
+        self.length: int | None = None
+        self.complete = False
+        self.pieces: list[bytes] = []  # of the body, received and not yet read
+        self.unread = 0  # bytes received since the last read, framing included
+        self._carrier: Carrier | None = carrier  # None when complete or failed
+        self._failure: tuple[Outcome, str] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def __repr__(self) -> str:
+        state = "complete" if self.complete else self._failure[0].value if self._failure else "open"
+        return f"<Response {self.status} {state} unread={sum(map(len, self.pieces))}>"
+
+    # === the reader's side ===
+
+    async def arrive(self, deadline_ns: int) -> Response:
+        """Itself, once the head is there. Raises Fault when it does not come; cancelling closes the connection."""
+        if not self.status:
+            try:
+                await self._change(deadline_ns)
+            except BaseException:  # cancelled: nobody is left to read the rest
+                self.abort()
+                raise
+        if not self.status:
+            raise self._fault()
+        return self
+
+    async def read(self, deadline_ns: int) -> bytes:
+        """What has come of the body, as soon as that is anything; b"" when it is complete.
+
+        Raises Fault: CONTENT_TIMEOUT when nothing came until `deadline_ns` (Unix ns), BROKEN when the body broke off.
+        A fault is final and has closed the connection. Cancelling closes it too.
+        """
+        pieces = self.pieces
+        while not pieces:
+            if self.complete:
+                return b""
+            try:
+                await self._change(deadline_ns)
+            except BaseException:  # cancelled, as above
+                self.abort()
+                raise
+        content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        if self.unread > MAX_UNREAD_BYTES and self._carrier is not None:
+            self._carrier.resume()
+        self.unread = 0
+        return content
+
+    def abort(self) -> None:
+        """Give up the rest: the connection is closed at once. Nothing happens when the answer is complete."""
+        if self._carrier is not None:
+            self._carrier.abort()
+
+    def _change(self, deadline_ns: int) -> asyncio.Future[None]:
+        if self._carrier is None:
+            raise self._fault()
+        waiter = self._waiter = self._carrier.expect(deadline_ns)
+        return waiter
+
+    def _fault(self) -> Fault:
+        # A new one each time: a kept exception would keep the frames it passed through.
+        return Fault(*(self._failure or (Outcome.BROKEN, "closed")))
+
+    # === the carrier's side ===
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for a change."""
+        return self._waiter is not None
+
+    def wake(self) -> None:
+        """Something changed."""
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def finish(self) -> None:
+        """Everything has been received; the carrier is free of this answer."""
+        self.complete = True
+        self._carrier = None
+        self.wake()
+
+    def fail(self, outcome: Outcome, detail: str) -> None:
+        """Nothing more will come. What has been received can still be read."""
+        self._failure = (outcome, detail)
+        self._carrier = None
+        self.wake()

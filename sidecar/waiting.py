@@ -1,0 +1,85 @@
+"""The room where requests wait for quota: core's lines decide who goes next, this wakes them.
+
+One timer per quota that has waiters, set to the moment its first can be admitted; a slot given back early pokes the
+line. No polling, no herd: each release wakes exactly the requests it admitted. A caller who leaves frees its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from sidecar.core.keys import Candidate
+from sidecar.core.limits import Cost
+from sidecar.core.line import Lines, Place, Release, Ticket
+from sidecar.core.quota import BLOCKED_NS, Charge, Quota
+from sidecar.interfaces import Clock, Timer
+
+
+class WaitingRoom:
+    """All requests of a process that wait for quota."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lines = Lines()
+        self._timers: dict[Quota, Timer] = {}
+        self._wakers: dict[Ticket, asyncio.Future[None]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait now."""
+        return self._lines.waiting
+
+    async def wait(self, places: Sequence[tuple[Candidate, Cost]], until_ns: int) -> tuple[Candidate, Charge] | None:
+        """Stand in the line of every place's quota; the first to admit wins. None when none did by `until_ns`."""
+        entries = [Place(candidate.quota, cost, candidate) for candidate, cost in places]
+        ticket, release = self._lines.enlist(entries, self._clock.now_ns())
+        waker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._wakers[ticket] = waker
+        self._take(release)
+        timer = self._clock.call_at(until_ns, _wake, waker)
+        try:
+            await waker
+        except BaseException:
+            self._give_back(ticket)
+            raise
+        finally:
+            timer.cancel()
+            del self._wakers[ticket]
+            self._take(self._lines.leave(ticket, self._clock.now_ns()))
+        return _granted(ticket)
+
+    def poke(self, quota: Quota) -> None:
+        """Something about `quota` changed, or its time has come: admit who can be admitted now."""
+        self._take(self._lines.release((quota,), self._clock.now_ns()))
+
+    def _take(self, release: Release) -> None:
+        for ticket in (*release.granted, *release.stranded):
+            _wake(self._wakers[ticket])
+        for quota, next_ns in release.wakes.items():
+            timer = self._timers.pop(quota, None)
+            if timer is not None:
+                timer.cancel()
+            if next_ns is not None and next_ns < BLOCKED_NS:
+                self._timers[quota] = self._clock.call_at(next_ns, self.poke, quota)
+
+    def _give_back(self, ticket: Ticket) -> None:
+        """A caller left in the same turn in which it was admitted: the charge returns, and may admit the next."""
+        granted = _granted(ticket)
+        if granted is not None:
+            candidate, charge = granted
+            candidate.quota.cancel(charge, self._clock.now_ns())
+            self.poke(candidate.quota)
+
+
+def _granted(ticket: Ticket) -> tuple[Candidate, Charge] | None:
+    if ticket.granted is None or ticket.charge is None:
+        return None
+    candidate = ticket.granted.token
+    assert isinstance(candidate, Candidate)
+    return candidate, ticket.charge
+
+
+def _wake(waker: asyncio.Future[None]) -> None:
+    if not waker.done():
+        waker.set_result(None)

@@ -1,0 +1,1 @@
+"""The edge: real sockets, real bytes."""

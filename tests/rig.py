@@ -1,0 +1,141 @@
+"""A whole sidecar in front of simulated providers, in one process on real sockets.
+
+`config` is YAML in which `{groq}` stands for the base URL of the simulator called `groq`; keys come from `environ`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from sidecar.admin.log import LineLog
+from sidecar.app import Prepared, Sidecar, Source, prepare
+from sidecar.catalog_file import read_catalog
+from sidecar.interfaces import Clock
+from sidecar.sim.config import SimConfig
+from sidecar.sim.server import Simulator
+from tests.fakes import LoopClock
+
+CATALOG = read_catalog()
+CHAT = "/v1/chat/completions"
+KEYS = {"KEY_A": "gsk_a", "KEY_B": "gsk_b", "KEY_C": "csk_c"}
+LISTEN = "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n"
+
+
+def chat(model: str = "openai/gpt-oss-120b", **fields: object) -> dict[str, object]:
+    """The body of a small chat request."""
+    return {"model": model, "messages": [{"role": "user", "content": "hello"}], **fields}
+
+
+class Answer(msgspec.Struct):
+    """An answer as a client without any cleverness sees it: nothing decoded, nothing retried."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return msgspec.json.decode(self.body)
+
+
+class Rig:
+    """One running sidecar, its simulators, and a client."""
+
+    def __init__(self, sidecar: Sidecar, sims: Mapping[str, Simulator], path: Path, lines: list[bytes]) -> None:
+        self.sidecar = sidecar
+        self.sims = sims
+        self.path = path
+        self._lines = lines
+        self.client = aiohttp.ClientSession(auto_decompress=False, timeout=aiohttp.ClientTimeout(30))
+
+    @property
+    def url(self) -> str:
+        """The origin of the data port."""
+        return f"http://{self.sidecar.listening[0]}"
+
+    @property
+    def admin(self) -> str:
+        """The origin of the admin port."""
+        return f"http://127.0.0.1:{self.sidecar.admin_port}"
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Every line logged so far, events and requests."""
+        return [msgspec.json.decode(line) for line in b"".join(self._lines).splitlines()]
+
+    @property
+    def requests(self) -> list[dict[str, Any]]:
+        """The access lines."""
+        return [line for line in self.lines if "method" in line]
+
+    async def post(self, path: str = CHAT, body: object = None, **headers: str) -> Answer:
+        """POST `body` (JSON; bytes as they are; None: a small chat request). `x_sidecar_key=...` sets a header."""
+        content = body if isinstance(body, bytes) else msgspec.json.encode(chat() if body is None else body)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.send("POST", path, content, {"content-type": "application/json"} | named)
+
+    async def get(self, path: str, **headers: str) -> Answer:
+        """GET."""
+        return await self.send("GET", path, None, {name.replace("_", "-"): value for name, value in headers.items()})
+
+    async def send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        """Any request; the path is sent as it is."""
+        from yarl import URL
+
+        url = URL(self.url + path, encoded=True)
+        async with self.client.request(method, url, data=body, headers=headers, allow_redirects=False) as answer:
+            return Answer(answer.status, {name.lower(): value for name, value in answer.headers.items()}, await answer.read())
+
+    async def status(self) -> Any:
+        """`/status.json`."""
+        async with self.client.get(self.admin + "/status.json") as answer:
+            return msgspec.json.decode(await answer.read())
+
+
+@contextlib.asynccontextmanager
+async def running(
+    tmp_path: Path,
+    config: str,
+    sims: Mapping[str, SimConfig],
+    *,
+    clock: Clock | None = None,
+    environ: Mapping[str, str] = KEYS,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[Rig]:
+    """A sidecar of `config` (without `listen` and `admin`) before simulators of `sims`, until the block ends."""
+    clock = clock or LoopClock()
+    async with contextlib.AsyncExitStack() as stack:
+        simulators: dict[str, Simulator] = {}
+        for name, sim in sims.items():
+            simulator = simulators[name] = Simulator(sim, clock)
+            await simulator.start("127.0.0.1", 0, tls)
+            stack.push_async_callback(simulator.stop)
+        for name, simulator in simulators.items():
+            config = config.replace("{" + name + "}", simulator.base_url)
+        path = tmp_path / "sidecar.yaml"
+        path.write_text(LISTEN + config)
+        lines: list[bytes] = []
+        source = Source(str(path), environ)
+        prepared = prepare(source, CATALOG, clock.now_ns())
+        assert isinstance(prepared, Prepared), prepared
+        sidecar = Sidecar(source, prepared, CATALOG, clock, LineLog(lines.append))
+        await sidecar.start()
+        rig = Rig(sidecar, simulators, path, lines)
+        stack.push_async_callback(_stop, rig)
+        yield rig
+
+
+async def _stop(rig: Rig) -> None:
+    await rig.client.close()
+    stopping = asyncio.ensure_future(rig.sidecar.stop())
+    await asyncio.sleep(0)
+    await stopping
