@@ -16,7 +16,7 @@ from sidecar.admin.log import Event, LineLog
 from sidecar.admin.server import AdminServer
 from sidecar.core.access import Record, line_of, timestamp
 from sidecar.core.catalog import Catalog
-from sidecar.core.config import Address, Config
+from sidecar.core.config import Address, Config, is_loopback
 from sidecar.core.entrance import Entrance, Rules, digest
 from sidecar.core.limits import MINUTE, SECOND
 from sidecar.core.roster import Roster
@@ -27,7 +27,7 @@ from sidecar.edge.connection import EdgeTiming
 from sidecar.edge.general import GeneralLane
 from sidecar.gateway import Gateway
 from sidecar.interfaces import Clock, Timer
-from sidecar.loading import Loaded, fingerprint, load, watched
+from sidecar.loading import fingerprint, load, watched
 from sidecar.upstream.pool import Pool
 from sidecar.upstream.resolver import make_resolver
 from sidecar.zones import calendars
@@ -37,6 +37,9 @@ _LOOK_EVERY_NS = SECOND
 _DRAIN_NS = 60 * MINUTE  # streams end by themselves; whoever stops us sooner says so with a second signal
 # what is built once and not again: a change of these asks for a restart
 _FIXED = ("listen", "admin", "dns")
+_FIXED_TIMEOUTS = ("connect", "client_headers", "client_body", "client_idle")
+
+Identity = tuple[int, int, int, int] | None
 
 
 class Source(NamedTuple):
@@ -47,24 +50,25 @@ class Source(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A configuration found good. `hash` names it, without a secret in it."""
+    """A configuration found good. `hash` names it, without a secret in it; `seen`: the files as they were then."""
 
     config: Config
     snapshot: Snapshot
     rules: Rules
     warnings: tuple[str, ...]
     hash: str
+    seen: dict[str, Identity]
 
 
 def prepare(source: Source, catalog: Catalog, now_ns: int) -> Prepared | list[str]:
     """Everything up to binding a port; or everything that is wrong, a line each."""
+    # looked at before they are read, so that a change in between is seen as one
+    seen = identities(watched(None, source.path))
     loaded = load(source.path, source.environ, catalog)
-    if loaded.config is None:
+    config = loaded.config
+    if config is None:
         return [str(problem) for problem in loaded.problems]
-    return _compiled(loaded, loaded.config, source, catalog, now_ns)
-
-
-def _compiled(loaded: Loaded, config: Config, source: Source, catalog: Catalog, now_ns: int) -> Prepared | list[str]:
+    seen = identities(watched(config, source.path)) | seen
     secrets = read_secrets(config, source.environ)
     if secrets.problems:
         return [str(loaded.located(problem)) for problem in secrets.problems]
@@ -72,7 +76,13 @@ def _compiled(loaded: Loaded, config: Config, source: Source, catalog: Catalog, 
     snapshot = compile_snapshot(config, catalog, secrets.keys, zones)
     encoded = msgspec.json.encode(config)
     warnings = (*loaded.warnings, *secrets.warnings)
-    return Prepared(config, snapshot, _rules(config, secrets), warnings, hashlib.sha256(encoded).hexdigest()[:12])
+    name = hashlib.sha256(encoded).hexdigest()[:12]
+    return Prepared(config, snapshot, _rules(config, secrets), warnings, name, seen)
+
+
+def identities(paths: tuple[str, ...]) -> dict[str, Identity]:
+    """Each file with what changes when it does."""
+    return dict(zip(paths, fingerprint(paths), strict=True))
 
 
 def _rules(config: Config, secrets: Secrets) -> Rules:
@@ -86,12 +96,8 @@ def _rules(config: Config, secrets: Secrets) -> Rules:
         tokens,
         frozenset(config.auth.hosts),
         frozenset(config.auth.origins),
-        all(_is_loopback(address) for address in config.listen),
+        all(is_loopback(address) for address in config.listen),
     )
-
-
-def _is_loopback(address: Address) -> bool:
-    return address.host == "::1" or address.host.startswith("127.")
 
 
 class Sidecar:
@@ -113,7 +119,7 @@ class Sidecar:
         self._lane = GeneralLane(self._gateway, timing, clock)
         self._admin = AdminServer(lambda: self._is_ready, self._status, self._admin_entrance)
         self._is_ready = False
-        self._seen: tuple[tuple[int, int, int, int] | None, ...] = ()
+        self._seen = prepared.seen
         self._look_timer: Timer | None = None
         self.listening: list[Address] = []
         self.admin_port = 0
@@ -132,7 +138,6 @@ class Sidecar:
         self._warn(self._prepared)
         for address in self.listening:
             self._tell("listening", f"http://{address}/v1", f"configuration {self._prepared.hash}")
-        self._seen = fingerprint(self._watched())
         self._look_again()
 
     async def stop(self) -> None:
@@ -153,7 +158,7 @@ class Sidecar:
 
     def reload(self) -> bool:
         """Read everything again. A configuration with problems is refused, and the old one kept."""
-        self._seen = fingerprint(self._watched())
+        self._seen = identities(tuple(self._seen))
         prepared = prepare(self._source, self._catalog, self._clock.now_ns())
         if isinstance(prepared, list):
             for problem in prepared:
@@ -163,19 +168,15 @@ class Sidecar:
         self._gateway.reload(prepared.snapshot)
         self._entrance.replace(prepared.rules)
         self._admin_entrance.replace(_admin_rules(prepared))
-        self._seen = fingerprint(self._watched())
+        self._seen = prepared.seen
         self._warn(prepared)
-        for field in _FIXED:
-            if getattr(old.config, field) != getattr(prepared.config, field):
-                self._tell("restart_needed", f"a change of `{field}` takes effect after a restart")
+        for field in _needing_restart(old.config, prepared.config):
+            self._tell("restart_needed", f"a change of `{field}` takes effect after a restart")
         self._tell("reloaded", f"configuration {prepared.hash}")
         return True
 
-    def _watched(self) -> tuple[str, ...]:
-        return watched(self._prepared.config, self._source.path)
-
     def _look(self) -> None:
-        if fingerprint(self._watched()) != self._seen:
+        if identities(tuple(self._seen)) != self._seen:
             self.reload()
         self._look_again()
 
@@ -204,8 +205,14 @@ class Sidecar:
         self._log.event(Event(timestamp(self._clock.now_ns()), event, message, subject))
 
 
+def _needing_restart(old: Config, new: Config) -> list[str]:
+    fields = [field for field in _FIXED if getattr(old, field) != getattr(new, field)]
+    times = [name for name in _FIXED_TIMEOUTS if getattr(old.timeouts, name) != getattr(new.timeouts, name)]
+    return fields + [f"timeouts.{name}" for name in times]
+
+
 def _admin_rules(prepared: Prepared) -> Rules:
     """The status page's: on loopback a right Host will do, elsewhere a token is asked for."""
-    is_loopback = _is_loopback(prepared.config.admin)
-    tokens = {} if is_loopback else prepared.rules.tokens or {b"": "nobody"}
-    return prepared.rules._replace(tokens=tokens, is_loopback_only=is_loopback)
+    is_local = is_loopback(prepared.config.admin)
+    tokens = {} if is_local else prepared.rules.tokens or {b"": "nobody"}
+    return prepared.rules._replace(tokens=tokens, is_loopback_only=is_local)

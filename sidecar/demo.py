@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionUserMessageParam
 
 _DATA, _ADMIN, _GROQ, _CEREBRAS = 8787, 8788, 9101, 9102
-_CALLS = 48
+_CALLS = 60
 _CONFIG = f"""\
 listen: 127.0.0.1:{_DATA}
 admin: 127.0.0.1:{_ADMIN}
@@ -41,10 +41,12 @@ providers:
     keys:
       - {{name: team-a, env: DEMO_GROQ_A, account: org-a}}
       - {{name: team-b, env: DEMO_GROQ_B, account: org-b}}
+    limits: [{{rpm: 20}}]
   - name: cerebras
     base_url: http://127.0.0.1:{_CEREBRAS}/v1
     keys:
       - {{name: main, env: DEMO_CEREBRAS}}
+    limits: [{{rpm: 10}}]
 models:
   - name: fast
     chain: [groq/openai/gpt-oss-120b, cerebras/gpt-oss-120b]
@@ -53,7 +55,7 @@ wait: {{max: 60s}}
 _KEYS = {"DEMO_GROQ_A": "gsk_demo_a", "DEMO_GROQ_B": "gsk_demo_b", "DEMO_CEREBRAS": "csk_demo"}
 _SIM_GROQ = (
     "--dialect=groq", f"--port={_GROQ}", "--key=gsk_demo_a=org-a", "--key=gsk_demo_b=org-b",
-    "--limit=rpm=12,tpm=6000", "--latency=0.05", "--chunk-delay=0.02",
+    "--limit=rpm=20,tpm=60000", "--latency=0.05", "--chunk-delay=0.02",
 )  # fmt: skip
 _SIM_CEREBRAS = (
     "--dialect=cerebras", f"--port={_CEREBRAS}", "--key=csk_demo=main", "--limit=rpm=10,tpm=60000", "--latency=0.05",
@@ -128,11 +130,11 @@ def _is_taken(port: int) -> bool:
 async def _burst() -> list[Answer]:
     from openai import AsyncOpenAI
 
-    click.echo("Groq: two accounts of 12 requests a minute. Cerebras: one of 10. Now:")
+    click.echo("Groq: two accounts of 20 requests a minute each. Cerebras: one account of 10. Now:")
     click.echo(
         f"{_CALLS} calls at once to OPENAI_BASE_URL=http://127.0.0.1:{_DATA}/v1, model `fast`; every third streams."
     )
-    click.echo("The sidecar was told no limits: it learns them from the providers' answers.\n")
+    click.echo("50 of them fit at once; the others wait for the first provider whose window opens.\n")
     click.echo(f"{'call':>5}  {'kind':<7} {'served by':<18} {'attempts':<9} {'waited':>8} {'took':>8}")
     answers: list[Answer] = []
     async with AsyncOpenAI(

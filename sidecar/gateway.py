@@ -29,6 +29,8 @@ from sidecar.models import ModelDirectory
 from sidecar.upstream.pool import Pool
 from sidecar.waiting import WaitingRoom
 
+_CLIENT_CLOSED = 499  # nginx's number for a caller that did not wait; it is only ever logged
+
 Finished = Callable[[Record, int], None]  # a request's record, and when it ended
 
 
@@ -57,22 +59,35 @@ class Gateway:
 
     def enter(self, method: bytes, target: bytes, headers: list[Header], length: int | None) -> Refusal | Place:
         """Decide on a request by its head alone."""
-        return self._entrance.enter(method, target, headers, length)
+        entered = self._entrance.enter(method, target, headers, length)
+        if isinstance(entered, Refusal):
+            now_ns = self.clock.now_ns()
+            record = self._record(method, target, now_ns)
+            record.status, record.outcome = entered.status, entered.reason.value
+            self._finished(record, now_ns)
+        return entered
 
     async def handle(self, request: Request, reply: Reply) -> None:
         """Answer one request, and account for it whatever becomes of it."""
         now_ns = self.clock.now_ns()
-        self._count += 1
-        record = Record(f"{self._id_prefix}{self._count:x}", now_ns, request.method, request.target)
+        record = self._record(request.method, request.target, now_ns)
+        record.caller = request.caller
         self._budget.note_request(now_ns)
         try:
             await self._serve(request, reply, record)
         except (ClientGone, asyncio.CancelledError):
             if record.outcome != Outcome.OK.value:
-                record.outcome = Outcome.CLIENT_GONE.value
+                record.status, record.outcome = _CLIENT_CLOSED, Outcome.CLIENT_GONE.value
+            raise
+        except Exception:
+            record.status, record.outcome = 500, Reason.INTERNAL.value  # the edge answers so, and logs what happened
             raise
         finally:
             self._finished(record, self.clock.now_ns())
+
+    def _record(self, method: bytes, target: bytes, now_ns: int) -> Record:
+        self._count += 1
+        return Record(f"{self._id_prefix}{self._count:x}", now_ns, method, target)
 
     async def _serve(self, request: Request, reply: Reply, record: Record) -> None:
         snapshot = self._roster.snapshot

@@ -70,7 +70,9 @@ def _wake(future: asyncio.Future[None]) -> None:
 
 
 class Entry(Protocol):
-    """A request's place among those in flight."""
+    """A request's place among those in flight. `caller`: the name of the token it came with, if any is asked for."""
+
+    caller: str | None
 
     def grow(self, length: int) -> Refusal | None:
         """Count `length` more bytes of body; a Refusal when the body or all bodies together exceed the cap."""

@@ -1,13 +1,13 @@
 """The head of an answer as the caller gets it: the provider's own headers, and how the request was served.
 
-What says how: `x-sidecar-provider`, `-model`, `-key` (the label, never the key), `-attempts`, `-wait-ms`, `-dropped`,
-and `x-request-id` where the provider sent none (acceptance B11, G3).
+What says how: `x-sidecar-provider`, `-model`, `-key` (the label, never the key), `-attempts`, `-wait-ms`, `-reason` of
+the attempts that failed before, `-dropped`, and `x-request-id` where the provider sent none (acceptance B11, G3).
 """
 
 from __future__ import annotations
 
 from sidecar.core.access import Record
-from sidecar.core.errors import Refusal
+from sidecar.core.errors import Refusal, Step
 from sidecar.core.headers import response_headers
 from sidecar.core.http import Header, find
 from sidecar.core.keys import Candidate, header_text
@@ -33,6 +33,8 @@ def _served_by(record: Record, candidate: Candidate) -> list[Header]:
         (b"x-sidecar-attempts", b"%d" % record.attempts),
         (b"x-sidecar-wait-ms", b"%d" % (record.wait_ns // _MILLISECOND)),
     ]
+    if record.trail:
+        served.append((b"x-sidecar-reason", _reasons(record.trail)))
     if record.dropped:
         served.append((b"x-sidecar-dropped", header_text(", ".join(record.dropped))))
     return served
@@ -46,9 +48,13 @@ def refusal_headers(record: Record, refusal: Refusal) -> list[Header]:
         (b"x-sidecar-wait-ms", b"%d" % (record.wait_ns // _MILLISECOND)),
     ]
     if refusal.trail:
-        reasons = ", ".join(f"{step.target} {step.key}: {step.reason}" for step in refusal.trail)
-        headers.append((b"x-sidecar-reason", header_text(reasons)))
+        headers.append((b"x-sidecar-reason", _reasons(refusal.trail)))
     return headers
+
+
+def _reasons(trail: tuple[Step, ...]) -> bytes:
+    """Which attempts failed before, and why."""
+    return header_text(", ".join(f"{step.target} {step.key}: {step.reason}" for step in trail))
 
 
 def redacted(body: bytes, key: Key) -> bytes:

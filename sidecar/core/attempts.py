@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sidecar.core.errors import Refusal, Step
-from sidecar.core.fallback import RULES, Next
+from sidecar.core.fallback import RULES, Next, Rule
 from sidecar.core.keys import Candidate, Keys, Outlook, Size, is_timed
 from sidecar.core.last_word import Exhausted, Failure, last_word, soonest_of
 from sidecar.core.limits import Cost
@@ -111,7 +111,15 @@ class Attempts:
             self._closed.append(hop)
         elif outcome not in (Outcome.RATE_LIMITED, Outcome.CONCURRENCY):
             self._passed_over.append(candidate)  # a spent window needs no mark: its quota holds the time
-        return Next.RELAY if self._policy.is_single and status is not None else rule.then
+        if status is None:
+            return rule.then
+        return Next.RELAY if self._policy.is_single or self._stands_alone(rule, outcome, status) else rule.then
+
+    def _stands_alone(self, rule: Rule, outcome: Outcome, status: int) -> bool:
+        """Whether the first answer is also the last and says it best: a prompt too long for the model, say, in the
+        words that callers know how to react to."""
+        tells = rule.relays_alone or (outcome is Outcome.TOO_LARGE and status == 400)
+        return tells and len(self._failures) == 1 and all(hop in self._closed for hop in self._hops)
 
     def _hold(self, now_ns: int, draw: float) -> Wait | Backoff | Refusal:
         outlooks = self._outlooks(now_ns)

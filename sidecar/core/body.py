@@ -24,8 +24,8 @@ from sidecar.core.spans import (
     is_name,
     members,
     members_from,
-    name_end,
     quoted,
+    rewritten,
     spliced,
 )
 
@@ -225,25 +225,29 @@ def without(body: bytes, fields: Collection[str], renames: Mapping[str, str]) ->
     if _is_without(body, {*fields, *renames}):
         return body, ()
     found = list(members(body))
-    text, dropped = _rewritten(body, found, fields, renames)
-    return (spliced(body, found[0].start, found[-1].end, text), dropped) if found else (body, ())
+    if not found:
+        return body, ()
+    pieces, dropped = rewritten(body, found, fields, renames)
+    view = memoryview(body)
+    return b"".join((view[: found[0].start], *pieces, view[found[-1].end :])), dropped
 
 
 def without_in_messages(body: bytes, fields: Collection[str]) -> tuple[bytes, tuple[str, ...]]:
     """The same for the members of each message in the top-level `messages`; each name is told once."""
     if _are_without(body, fields):
         return body, ()
-    pieces: list[bytes] = []
+    view = memoryview(body)
+    pieces: list[bytes | memoryview] = []
     gone: dict[str, None] = {}
     done = 0
     for found in _messages(body):
         if not any(member.name in fields for member in found):
             continue
-        text, dropped = _rewritten(body, found, fields, {})
-        pieces += (body[done : found[0].start], text)
+        kept, dropped = rewritten(body, found, fields, {})
+        pieces += (view[done : found[0].start], *kept)
         done = found[-1].end
         gone.update(dict.fromkeys(dropped))
-    return (b"".join((*pieces, body[done:])), tuple(gone)) if gone else (body, ())
+    return (b"".join((*pieces, view[done:])), tuple(gone)) if gone else (body, ())
 
 
 def _is_without(body: bytes, names: Collection[str]) -> bool:
@@ -258,33 +262,6 @@ def _are_without(body: bytes, names: Collection[str]) -> bool:
         return all(message.keys().isdisjoint(names) for message in _decode_messages(body).messages)
     except _UNREADABLE:
         return False
-
-
-def _rewritten(
-    text: bytes, found: list[Member], fields: Collection[str], renames: Mapping[str, str]
-) -> tuple[bytes, tuple[str, ...]]:
-    taken = {member.name for member in found if member.name not in fields}
-    pieces: list[bytes] = []
-    dropped: list[str] = []
-    end = 0
-    for member in found:
-        name = renames.get(member.name)
-        if member.name in fields or name in taken:
-            dropped.append(member.name)
-        else:
-            # the comma before a member goes where the member goes
-            separator = text[end : member.start] if pieces else b""
-            pieces += (separator, _renamed(text, member, name))
-            if name is not None:
-                taken.add(name)
-        end = member.end
-    return b"".join(pieces), tuple(dropped)
-
-
-def _renamed(text: bytes, member: Member, name: str | None) -> bytes:
-    if name is None:
-        return text[member.start : member.end]
-    return quoted(name) + text[name_end(text, member) : member.end]
 
 
 def _model_member(body: bytes) -> Member | None:
@@ -308,7 +285,7 @@ def _is_top_level(body: bytes, start: int) -> bool:
     end = start
     for member in members_from(body, start):
         end = member.end
-    return ends_at(body, end)
+    return True
 
 
 def _messages(body: bytes) -> Iterator[list[Member]]:

@@ -172,11 +172,10 @@ ROWS = (
     ),
     _FORBIDDEN._replace(statuses=_statuses(403)),
     # the model
+    # the account's own settings bar the model
+    _FORBIDDEN._replace(statuses=_statuses(404), text=_text(r"^no endpoints found matching your data policy\b")),
     _NOT_FOR_THIS._replace(
-        statuses=_NO_SUCH_MODEL,
-        text=_text(
-            r"^no endpoints found (?:that|matching)\b|^this is not a chat model\b|^this model does not support\b"
-        ),
+        statuses=_NO_SUCH_MODEL, text=_text(r"^no endpoints found that\b|^this is not a chat model\b")
     ),
     _NOT_FOR_THIS._replace(statuses=_statuses(501)),
     _NO_MODEL._replace(statuses=_statuses(410)),

@@ -40,6 +40,7 @@ class Reason(enum.Enum):
     UNKNOWN_PATH = "unknown_path"
     UNKNOWN_PROVIDER = "unknown_provider"
     UNKNOWN_KEY = "unknown_key"
+    NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     BODY_TIMEOUT = "request_timeout"
     BODY_TOO_LARGE = "body_too_large"
@@ -71,6 +72,7 @@ _FACTS = {
     Reason.UNKNOWN_PATH: _Facts(404, _CALLER, False),
     Reason.UNKNOWN_PROVIDER: _Facts(404, _CALLER, False),
     Reason.UNKNOWN_KEY: _Facts(400, _CALLER, False),
+    Reason.NOT_FOUND: _Facts(404, _CALLER, False),
     Reason.METHOD_NOT_ALLOWED: _Facts(405, _CALLER, False),
     Reason.BODY_TIMEOUT: _Facts(408, "timeout_error", True),
     Reason.BODY_TOO_LARGE: _Facts(413, _CALLER, False),

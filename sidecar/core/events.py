@@ -108,15 +108,17 @@ def is_plain(text: bytes) -> bool:
 
     Two events in one text are no JSON together, so they are never plain.
     """
-    start = 6 if text.startswith(b"data: ") else text.find(b"\ndata: ") + 7
+    is_nameless = text.startswith(b"data: ")
+    start = 6 if is_nameless else text.find(b"\ndata: ") + 7
     try:
         seen = _glance(text[start:])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     if seen.usage is not None or seen.error is not None or seen.x_groq is not None:
         return False
-    if seen.choices is not None:
-        for choice in seen.choices:
+    if seen.choices is not None and is_nameless:
+        # written out: a generator would cost as much as all the rest
+        for choice in seen.choices:  # noqa: SIM110
             if choice.finish_reason is not None or choice.error is not None:
                 return False
         return True

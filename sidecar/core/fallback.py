@@ -32,12 +32,16 @@ class Next(enum.Enum):
 
 
 class Rule(NamedTuple):
-    """One row of the table. `reason`: how the caller is told when nothing else is left."""
+    """One row of the table. `reason`: how the caller is told when nothing else is left.
+
+    `relays_alone`: where there was no one else to ask, the provider's own answer says it best.
+    """
 
     blame: Blame
     then: Next
     may_retry: bool
     reason: Reason
+    relays_alone: bool = False
 
 
 RULES = {
@@ -49,8 +53,9 @@ RULES = {
     Outcome.KEY_INVALID: Rule(Blame.KEY, Next.KEY, False, Reason.NO_USABLE_KEY),
     Outcome.KEY_UNPAID: Rule(Blame.KEY, Next.KEY, False, Reason.NO_USABLE_KEY),
     Outcome.KEY_FORBIDDEN: Rule(Blame.KEY, Next.KEY, False, Reason.NO_USABLE_KEY),
-    Outcome.MODEL_UNAVAILABLE: Rule(Blame.TARGET, Next.TARGET, False, Reason.MODEL_UNAVAILABLE),
-    Outcome.NOT_FOUND: Rule(Blame.CLIENT, Next.RELAY, False, Reason.UPSTREAM_FAILED),
+    Outcome.MODEL_UNAVAILABLE: Rule(Blame.TARGET, Next.TARGET, False, Reason.MODEL_UNAVAILABLE, relays_alone=True),
+    # another target may have the endpoint that this one lacks
+    Outcome.NOT_FOUND: Rule(Blame.CLIENT, Next.TARGET, False, Reason.NOT_FOUND, relays_alone=True),
     Outcome.SERVER_ERROR: Rule(Blame.TARGET, Next.KEY, True, Reason.UPSTREAM_FAILED),
     Outcome.BAD_REQUEST: Rule(Blame.CLIENT, Next.RELAY, False, Reason.UPSTREAM_FAILED),
     Outcome.CONNECT_FAILED: Rule(Blame.TARGET, Next.TARGET, True, Reason.UPSTREAM_FAILED),

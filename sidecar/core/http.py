@@ -15,13 +15,15 @@ Header = tuple[bytes, bytes]
 class Request(msgspec.Struct, frozen=True):
     """One request as it arrived, its body complete.
 
-    `target` is the origin-form target exactly as received (path, `?`, query), never decoded or normalised.
+    `target` is the origin-form target exactly as received (path, `?`, query), never decoded or normalised. `caller`: the
+    name of the token it came with, None where none is asked for.
     """
 
     method: bytes
     target: bytes
     headers: list[Header]
     body: bytes
+    caller: str | None = None
 
 
 class Origin(NamedTuple):

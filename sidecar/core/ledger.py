@@ -13,7 +13,7 @@ from sidecar.core.quota import Quota, QuotaSpec
 
 UNKNOWN_CAP = 4096  # about 10 MiB of quotas at their largest
 _LOOKS = 8  # candidates looked at for each newcomer, so that the cost of one does not grow with the map
-_OVERFLOW = "*"  # no model is called so: the quota that unknown models share when the map is full
+_OVERFLOW = "*"  # the quota that unknown models share when the map is full; whoever asks for "*" by name joins it
 
 __all__ = ["UNKNOWN_CAP", "Ledger", "QuotaSpec", "SpecsFor"]
 
@@ -31,7 +31,7 @@ class Ledger:
         self._cap = unknown_cap
         self._quotas: dict[tuple[str, str], Quota] = {}  # by account and spec key
         self._known: dict[tuple[str, str], Quota] = {}  # by account and model, several to one quota where pooled
-        self._unknown: dict[tuple[str, str], Quota] = {}  # likewise; the longest unseen first
+        self._unknown: dict[tuple[str, str], Quota] = {}  # likewise; next to be looked at first
 
     def quota(self, account: str, model: str, now: int) -> Quota:
         """The quota of a model at an account ("groq/org-a"); KeyError when that account is not configured."""

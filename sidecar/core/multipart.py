@@ -73,11 +73,10 @@ def boundary(content_type: bytes) -> bytes | None:
     """The boundary a content type names, or None: not a form, no boundary, or one RFC 2046 does not allow."""
     if not content_type.lower().startswith(b"multipart/form-data"):
         return None
-    # what stands in another parameter's quotes is no parameter
-    match = _BOUNDARY.search(content_type)
-    if match is None or _is_within_quotes(content_type, match.start()):
-        return None
-    return match[1] or match[2]
+    for match in _BOUNDARY.finditer(content_type):
+        if not _is_within_quotes(content_type, match.start()):
+            return match[1] or match[2]
+    return None
 
 
 def _is_within_quotes(text: bytes, at: int) -> bool:

@@ -4,7 +4,7 @@ Decides which header names which window, and what a value means there. Unknown h
 value costs only itself. Refuses to know the status of the answer: the same family comes with a 200 and with a 429.
 It runs on every answer, so a header costs one lookup in a table built once for each dialect.
 
-Left out on purpose: `project-tokens`, `input-images`, cost and penalty headers (no axis of ours); and all of Together's,
+Left out on purpose: `project-tokens`, `input-images`, cost and penalty headers (no axis of ours), and all of Together,
 whose remaining exceeds its limit and whose unit is a second (recorded): it would block what Together admits.
 """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -93,15 +93,39 @@ def is_escaped(text: bytes, at: int) -> bool:
     return at > 0 and text[at - 1] == _BACKSLASH
 
 
-def name_end(text: bytes, member: Member) -> int:
-    """The offset after the closing quote of a member's name."""
-    return _string_end(text, member.start)
-
-
 def spliced(text: bytes, start: int, end: int, piece: bytes) -> bytes:
     """The text with `piece` in the place of a span; one copy, however long it is."""
     view = memoryview(text)
     return b"".join((view[:start], piece, view[end:]))
+
+
+def rewritten(
+    text: bytes, found: list[Member], fields: Collection[str], renames: Mapping[str, str]
+) -> tuple[list[bytes | memoryview], tuple[str, ...]]:
+    """The members of an object less `fields`, others renamed, in pieces; and the names of those that are gone.
+
+    A member whose new name another one has already is dropped: two of one name would contradict each other.
+    """
+    view = memoryview(text)
+    taken = {member.name for member in found if member.name not in fields}
+    pieces: list[bytes | memoryview] = []
+    dropped: list[str] = []
+    end = 0
+    for member in found:
+        name = renames.get(member.name)
+        if member.name in fields or name in taken:
+            dropped.append(member.name)
+        else:
+            if pieces:  # the comma before a member goes where the member goes
+                pieces.append(view[end : member.start])
+            start = member.start
+            if name is not None:
+                taken.add(name)
+                pieces.append(quoted(name))
+                start = _string_end(text, member.start)
+            pieces.append(view[start : member.end])
+        end = member.end
+    return pieces, tuple(dropped)
 
 
 def quoted(text: str) -> bytes:

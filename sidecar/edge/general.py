@@ -128,7 +128,7 @@ class GeneralLane:
             body = await self._body(request, entry)
             if isinstance(body, Refusal):
                 return body
-            await self._service.handle(Request(head.method, head.target, head.headers, body), reply)
+            await self._service.handle(Request(head.method, head.target, head.headers, body, entry.caller), reply)
             return None
         finally:
             entry.leave()

@@ -56,8 +56,11 @@ class Plan(NamedTuple):
 
     def words(self, choice: int = 0) -> list[str]:
         """The text of a choice, one word a token."""
-        start = self.seed + choice
-        return [_WORDS[(start + place * 7) % len(_WORDS)] + " " for place in range(self.length)]
+        state, words = self.seed + choice, []
+        for _ in range(self.length):
+            state = (state * 1103515245 + 12345) & 0x7FFFFFFF  # the C standard's example generator
+            words.append(_WORDS[(state >> 16) % len(_WORDS)] + " ")
+        return words
 
     def name(self, prefix: str) -> str:
         """An id of its own for this answer."""

@@ -98,6 +98,10 @@ def test_a_secret_in_a_field_of_its_own_is_told_where_it_belongs():
         ({"models": [{"name": "a", "chain": [5]}]}, "models[0].chain[0]", "expected text; got a number"),
         ({"models": [{"name": "a"}]}, "models[0].chain", "is missing"),
         ({"auth": {"tokens": [SECRET]}}, "auth.tokens[0]", "got text"),
+        ({"retry": {"ambiguous": SECRET}}, "retry.ambiguous", "a text of 24 characters"),
+        ({"models": [{"name": f"{SECRET} x", "chain": []}]}, "models[0].name", "a text of 26 characters"),
+        ({"wait": {"max": SECRET}}, "wait.max", "looks like a secret"),
+        ({"admin": SECRET}, "admin", "looks like a secret"),
     ],
 )
 def test_wrong_shapes(tree, path, part):

@@ -15,7 +15,7 @@ def slots(window: SlidingWindow) -> int:
     return len(window.state()) // 2
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(1, 700), st.lists(st.integers(0, 20), min_size=200, max_size=400))
 def test_never_more_than_64_slots(length, gaps):
     window, now = SlidingWindow(10**6, length), NOW

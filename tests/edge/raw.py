@@ -41,7 +41,9 @@ class RawClient:
     async def __aenter__(self) -> RawClient:
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
+    async def __aexit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
+        if exc_type is not None:
+            self.writer.transport.abort()  # a test that failed has no time to wait for what is unsent
         await self.close()
 
     async def close(self) -> None:

@@ -52,6 +52,27 @@ async def test_a_second_head_has_its_own_time():
         assert (await client.answer()).status == 408
 
 
+async def test_a_head_that_began_behind_a_running_request_has_its_time_from_the_end_of_the_answer():
+    gate = asyncio.Event()
+
+    async def gated(request, reply):
+        await gate.wait()
+        await reply.send(200, [], b"")
+
+    async with conversing(gated) as (stage, client):
+        await client.send(request(b"/"))
+        await stage.service.started.wait()
+        await client.send(b"GET /second HTT")
+        await settle()
+        assert stage.clock.pending() == []
+        stage.clock.advance(TIMING.client_headers_ns)
+        gate.set()
+        assert (await client.answer()).status == 200
+        await stage.clock.until_pending(TIMING.client_headers_ns)
+        stage.clock.advance(TIMING.client_headers_ns)
+        assert (await client.answer()).status == 408
+
+
 async def test_a_caller_that_got_its_408_and_stays_is_cut_off_later():
     async with conversing() as (stage, client):
         await client.send(b"GET / HT")

@@ -74,6 +74,14 @@ async def test_C7_a_client_that_sends_all_before_it_reads_still_sees_the_413():
         assert (await client.answer()).status == 413
 
 
+async def test_a_refused_body_in_tiny_chunks_does_not_stop_the_sender():
+    # so many chunks in one piece make aiohttp pause reading, and nobody will ever read them
+    data = b"GET / HTTP/1.1\r\nhost: evil.example\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 3_000_000
+    async with conversing() as (_, client):
+        await client.send(data)
+        assert (await client.answer()).status == 403
+
+
 async def test_a_caller_that_never_stops_sending_is_cut_off_in_the_end():
     async with conversing(rules=RULES._replace(max_body_bytes=10)) as (stage, client):
         await client.send(request(b"/", b"content-length: 99999999999", method=b"POST"))

@@ -6,12 +6,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import aiohttp
 import msgspec
 
-from sidecar.sim.config import LimitRule, SimConfig
+from sidecar.sim.config import DialectName, LimitRule, SimConfig
 from sidecar.sim.server import Simulator
 from tests.fakes import FakeClock, settle
 
@@ -32,7 +32,7 @@ class Got(NamedTuple):
         return {name: value for name, value in self.headers.items() if name.startswith(("x-ratelimit", "retry-after"))}
 
     @property
-    def events(self) -> list[dict]:
+    def events(self) -> list[dict[str, Any]]:
         lines = [line[6:] for line in self.body.decode().split("\n") if line.startswith("data: ")]
         return [json.loads(line) for line in lines if line != "[DONE]"]
 
@@ -53,9 +53,9 @@ class Rig:
             received = {name.lower(): value for name, value in answer.headers.items()}
             return Got(answer.status, received, await answer.read())
 
-    async def chat(self, key="k1", content="hello", **more) -> Got:
+    async def chat(self, key="k1", content="hello", headers=None, **more) -> Got:
         body = {"model": "m", "messages": [{"role": "user", "content": content}], **more}
-        return await self.call("POST", "/chat/completions", key, json=body)
+        return await self.call("POST", "/chat/completions", key, json=body, headers=headers or {})
 
     async def fault(self, **fields) -> Got:
         return await self.call("POST", "/_sim/faults", json=fields)
@@ -68,7 +68,7 @@ class Rig:
 
 
 @asynccontextmanager
-async def simulated(dialect: str, *rules: LimitRule, **fields) -> AsyncIterator[Rig]:
+async def simulated(dialect: DialectName, *rules: LimitRule, **fields) -> AsyncIterator[Rig]:
     clock = FakeClock()
     given = {"keys": KEYS, "models": ("m", "vendor/m"), **fields}
     config = msgspec.structs.replace(SimConfig(dialect=dialect, limits=rules), **given)

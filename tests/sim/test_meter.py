@@ -170,7 +170,8 @@ def test_limits_change_at_once_and_keep_what_was_spent():
 @given(st.lists(st.tuples(st.integers(1, 60), st.integers(0, 20)), max_size=40))
 def test_no_fixed_minute_admits_more_than_its_limit(calls):
     metering = meter("cerebras", LimitRule(tpm=100))
-    now, spent = NOW, {}
+    spent: dict[int, int] = {}
+    now = NOW
     for amount, seconds in calls:
         now += seconds * SECOND
         if isinstance(metering.admit(A1, "m", tokens(amount), now), Ticket):

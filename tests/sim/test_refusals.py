@@ -14,6 +14,9 @@ from sidecar.sim.refusals import busy, denied, insufficient_quota
 from sidecar.sim.statuses import of_status, unauthorized, unknown_model, unknown_path, unwanted
 
 UPGRADE = "Need more tokens? Upgrade to Dev Tier today at https://console.groq.com/settings/billing"
+SUBJECT = "for model `openai/gpt-oss-20b` in organization `org_x` service tier `on_demand` on "
+REACHED = "Rate limit reached " + SUBJECT
+TOO_LARGE = "Request too large " + SUBJECT
 
 
 def answer(dialect, verdict, model="openai/gpt-oss-20b", account="org-x"):
@@ -26,56 +29,68 @@ def answer(dialect, verdict, model="openai/gpt-oss-20b", account="org-x"):
         (
             Denied("tpm", 8000, 5536, 5599, 23_512_500_000, False),
             429,
-            "Rate limit reached for model `openai/gpt-oss-20b` in organization `org_x` service tier `on_demand` on "
-            "tokens per minute (TPM): Limit 8000, Used 5536, Requested 5599. Please try again in 23.5125s. " + UPGRADE,
+            REACHED
+            + "tokens per minute (TPM): Limit 8000, Used 5536, Requested 5599. Please try again in 23.5125s. "
+            + UPGRADE,
             "tokens",
             "24",
         ),
         (
             Denied("tpm", 12000, 2542, 9855, 1_985_000_000, False),
             429,
-            "Rate limit reached for model `openai/gpt-oss-20b` in organization `org_x` service tier `on_demand` on tokens "
-            "per minute (TPM): Limit 12000, Used 2542, Requested 9855. Please try again in 1.984999999s. " + UPGRADE,
+            REACHED
+            + "tokens "
+            + "per minute (TPM): Limit 12000, Used 2542, Requested 9855. Please try again in 1.984999999s. "
+            + UPGRADE,
             "tokens",
             "2",
         ),
         (
             Denied("rpd", 1000, 1000, 1, 86_400_000_000, False),
             429,
-            "Rate limit reached for model `openai/gpt-oss-20b` in organization `org_x` service tier `on_demand` on requests "
-            "per day (RPD): Limit 1000, Used 1000, Requested 1. Please try again in 1m26.4s. " + UPGRADE,
+            REACHED
+            + "requests "
+            + "per day (RPD): Limit 1000, Used 1000, Requested 1. Please try again in 1m26.4s. "
+            + UPGRADE,
             "requests",
             "87",
         ),
         (
             Denied("otpm", 1000, 997, 192, 11_340_000_000, False),
             429,
-            "Rate limit reached for model `openai/gpt-oss-20b` in organization `org_x` service tier `on_demand` on output "
-            "tokens per minute (OTPM): Limit 1000, Used 997, Requested 192. Please try again in 11.34s. " + UPGRADE,
+            REACHED
+            + "output "
+            + "tokens per minute (OTPM): Limit 1000, Used 997, Requested 192. Please try again in 11.34s. "
+            + UPGRADE,
             "tokens",
             "12",
         ),
         (
             Denied("ash", 7200, 7170, 230, 100_000_000_000, False),
             429,
-            "Rate limit reached for model `openai/gpt-oss-20b` in organization `org_x` service tier `on_demand` on seconds "
-            "of audio per hour (ASPH): Limit 7200, Used 7170, Requested 230. Please try again in 1m40s. " + UPGRADE,
+            REACHED
+            + "seconds "
+            + "of audio per hour (ASPH): Limit 7200, Used 7170, Requested 230. Please try again in 1m40s. "
+            + UPGRADE,
             "seconds",
             "100",
         ),
         (
             Denied("tpm", 8000, 0, 11176, 0, True),
             413,
-            "Request too large for model `openai/gpt-oss-20b` in organization `org_x` service tier `on_demand` on tokens "
-            "per minute (TPM): Limit 8000, Requested 11176, please reduce your message size and try again. " + UPGRADE,
+            TOO_LARGE
+            + "tokens "
+            + "per minute (TPM): Limit 8000, Requested 11176, please reduce your message size and try again. "
+            + UPGRADE,
             "tokens",
             None,
         ),
         (
             Denied("otpm", 1000, 0, 1080, 0, True),
             429,
-            "Request too large for model `openai/gpt-oss-20b` in organization `org_x` service tier `on_demand` on output "
-            "tokens per minute (OTPM): Limit 1000, Requested 1080. The request's expected output tokens exceed the "
+            TOO_LARGE
+            + "output "
+            + "tokens per minute (OTPM): Limit 1000, Requested 1080. The request's expected output tokens exceed the "
             "enforced limit; reduce max_tokens (or the request's expected output) and try again.",
             "tokens",
             None,

@@ -1,0 +1,252 @@
+"""The machine of attempts: where a request goes after each outcome, what it waits for, and how it ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.core.attempts import Attempts, Backoff, Policy, Send, Wait
+from sidecar.core.errors import Reason, Refusal
+from sidecar.core.fallback import RULES, Next
+from sidecar.core.keys import Size
+from sidecar.core.limits import MINUTE, SECOND
+from sidecar.core.outcomes import Feedback, Outcome, Scope
+from sidecar.core.retry_budget import RetryBudget
+from sidecar.core.settlement import settle
+from tests.core.house import NOW, hops_of, roster_of
+
+SMALL = Size(400, None, 1, 0)
+POLICY = Policy(6, SECOND, 10 * SECOND, False, False, NOW + 20 * SECOND, NOW + 600 * SECOND)
+LIMITED = """
+providers:
+  - name: groq
+    keys:
+      - {name: a, env: A, account: org-a}
+      - {name: b, env: B, account: org-b}
+    limits: [{model: "*", rpm: 1}]
+  - name: cerebras
+    keys: [{name: c, env: C}]
+    limits: [{model: "*", rpm: 1}]
+models:
+  - {name: fast, chain: [groq/openai/gpt-oss-120b, cerebras/gpt-oss-120b]}
+"""
+ONE_KEY = """
+providers:
+  - name: groq
+    keys: [{name: a, env: A}]
+models:
+  - {name: fast, chain: [groq/openai/gpt-oss-120b]}
+"""
+
+
+def attempts_of(text=None, policy=POLICY, size=SMALL, roster=None):
+    roster = roster or (roster_of(text) if text else roster_of())
+    return Attempts(hops_of(roster), size, policy, RetryBudget(0.1))
+
+
+def said(outcome, until=None, scope=Scope.TARGET, message=""):
+    return Feedback(outcome, scope, until, message=message)
+
+
+def fail(attempts, step, feedback, now=NOW, status=500):
+    """Report a failed attempt the way the shell does."""
+    candidate = step.candidate
+    candidate.apply(feedback, now)
+    then = attempts.failed(candidate, feedback, status)
+    settle(candidate, step.charge, feedback.outcome, None, now)
+    return then
+
+
+def walk(attempts, feedback, now=NOW):
+    """Fail every attempt alike until no further one is made at once: who was asked, and the last step."""
+    asked = []
+    while isinstance(step := attempts.next(now, 0.5), Send):
+        asked.append(f"{step.candidate.target.provider.name}/{step.candidate.key.name}")
+        fail(attempts, step, feedback, now)
+    return asked, step
+
+
+@pytest.mark.parametrize(
+    ("outcome", "scope", "providers"),
+    [
+        (Outcome.RATE_LIMITED, Scope.QUOTA, ["groq", "groq", "cerebras"]),
+        (Outcome.CONCURRENCY, Scope.QUOTA, ["groq", "groq", "cerebras"]),
+        (Outcome.KEY_INVALID, Scope.KEY, ["groq", "groq", "cerebras"]),
+        (Outcome.KEY_UNPAID, Scope.KEY, ["groq", "groq", "cerebras"]),
+        (Outcome.KEY_FORBIDDEN, Scope.KEY_MODEL, ["groq", "groq", "cerebras"]),
+        (Outcome.SERVER_ERROR, Scope.TARGET, ["groq", "groq", "cerebras"]),
+        (Outcome.TOO_LARGE, Scope.REQUEST, ["groq", "cerebras"]),
+        (Outcome.BUSY, Scope.TARGET, ["groq", "cerebras"]),
+        (Outcome.MODEL_UNAVAILABLE, Scope.TARGET, ["groq", "cerebras"]),
+        (Outcome.CONNECT_FAILED, Scope.TARGET, ["groq", "cerebras"]),
+        (Outcome.HEADERS_TIMEOUT, Scope.TARGET, ["groq", "cerebras"]),
+        (Outcome.CONTENT_TIMEOUT, Scope.TARGET, ["groq", "cerebras"]),
+        (Outcome.AMBIGUOUS, Scope.TARGET, ["groq", "cerebras"]),
+        (Outcome.BROKEN, Scope.TARGET, ["groq", "cerebras"]),
+    ],
+)
+def test_B9_where_a_request_goes_after_each_outcome(outcome, scope, providers):
+    until = None if outcome is Outcome.SERVER_ERROR else NOW + MINUTE
+    asked, _ = walk(attempts_of(), said(outcome, until, scope))
+    assert [who.partition("/")[0] for who in asked] == providers
+    assert len(set(asked)) == len(asked), "no key is asked twice"
+
+
+def test_B9_the_callers_own_fault_is_relayed_at_once():
+    attempts = attempts_of()
+    step = attempts.next(NOW, 0.5)
+    assert isinstance(step, Send)
+    assert fail(attempts, step, said(Outcome.BAD_REQUEST, scope=Scope.REQUEST), status=400) is Next.RELAY
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "alone"),
+    [
+        (Outcome.NOT_FOUND, 404, True),
+        (Outcome.MODEL_UNAVAILABLE, 404, True),
+        (Outcome.TOO_LARGE, 400, True),
+        (Outcome.TOO_LARGE, 413, False),
+        (Outcome.SERVER_ERROR, 500, False),
+        (Outcome.KEY_INVALID, 401, False),
+    ],
+)
+def test_where_nobody_else_could_be_asked_the_provider_says_best_what_is_missing(outcome, status, alone):
+    for text, relays in [(ONE_KEY, alone), (None, False)]:
+        attempts = attempts_of(text)
+        step = attempts.next(NOW, 0.5)
+        assert isinstance(step, Send)
+        then = fail(attempts, step, said(outcome, NOW + MINUTE, Scope.REQUEST), status=status)
+        assert (then is Next.RELAY) is relays
+
+
+def test_B9_every_outcome_has_a_rule():
+    assert set(RULES) == set(Outcome)
+
+
+def test_B15_a_single_call_is_relayed_whatever_it_came_to():
+    attempts = attempts_of(policy=POLICY._replace(attempts=1, is_single=True))
+    step = attempts.next(NOW, 0.5)
+    assert isinstance(step, Send)
+    assert fail(attempts, step, said(Outcome.SERVER_ERROR)) is Next.RELAY
+
+
+def test_B15_a_single_call_that_got_no_answer_is_refused_and_not_repeated():
+    attempts = attempts_of(policy=POLICY._replace(attempts=1, is_single=True))
+    step = attempts.next(NOW, 0.5)
+    assert isinstance(step, Send)
+    fail(attempts, step, said(Outcome.CONNECT_FAILED, message="refused"), status=None)
+    last = attempts.next(NOW, 0.5)
+    assert isinstance(last, Refusal)
+    assert last.reason is Reason.UPSTREAM_FAILED
+
+
+def test_B16_a_target_that_admits_now_beats_waiting():
+    roster = roster_of(LIMITED)
+    steps = [attempts_of(roster=roster).next(NOW, 0.5) for _ in range(3)]
+    names = [step.candidate.target.provider.name for step in steps if isinstance(step, Send)]
+    assert names == ["groq", "groq", "cerebras"]
+    waiting = attempts_of(roster=roster, policy=POLICY._replace(wait_until_ns=NOW + 2 * MINUTE)).next(NOW, 0.5)
+    assert isinstance(waiting, Wait)
+    assert [candidate.key.name for candidate, _ in waiting.places] == ["a", "b", "c"]
+
+
+def test_A15_a_reset_beyond_the_patience_is_refused_at_once():
+    roster = roster_of(LIMITED)
+    for _ in range(3):
+        attempts_of(roster=roster).next(NOW, 0.5)
+    last = attempts_of(roster=roster, policy=POLICY._replace(wait_until_ns=NOW + SECOND)).next(NOW, 0.5)
+    assert isinstance(last, Refusal)
+    assert last.reason is Reason.RATE_LIMITED
+    assert last.retry_after_ns == MINUTE - NOW % MINUTE  # Cerebras's next UTC minute comes before Groq's 60 s
+
+
+def test_A9_a_limited_quota_is_waited_for_and_not_called_before():
+    attempts = attempts_of(ONE_KEY)
+    step = attempts.next(NOW, 0.5)
+    assert isinstance(step, Send)
+    fail(attempts, step, said(Outcome.RATE_LIMITED, NOW + 5 * SECOND, Scope.QUOTA), status=429)
+    assert isinstance(attempts.next(NOW + 5 * SECOND - 1, 0.5), Wait)
+    assert isinstance(attempts.next(NOW + 5 * SECOND, 0.5), Send)
+
+
+def test_A4_what_is_too_large_everywhere_names_the_largest_budget():
+    text = LIMITED.replace("rpm: 1}", "tpm: 1000}")
+    last = attempts_of(text, size=Size(400_000, None, 1, 0)).next(NOW, 0.5)
+    assert isinstance(last, Refusal)
+    assert last.reason is Reason.NEVER_FITS
+    assert "1000 tokens" in last.message
+    assert "100000 tokens" in last.message
+
+
+def test_retry_of_the_same_target_backs_off_with_full_jitter():
+    for draw, wait_ns in [(0.0, 0), (0.5, SECOND // 2), (0.999, 999 * SECOND // 1000)]:
+        attempts = attempts_of(ONE_KEY)
+        step = attempts.next(NOW, draw)
+        assert isinstance(step, Send)
+        fail(attempts, step, said(Outcome.SERVER_ERROR))
+        backoff = attempts.next(NOW, draw)
+        assert backoff == Backoff(NOW + wait_ns)
+        assert isinstance(attempts.next(NOW + wait_ns, draw), Send)
+
+
+def test_backoff_doubles_up_to_its_cap_and_ends_with_the_attempts():
+    attempts = attempts_of(ONE_KEY, POLICY._replace(base_ns=4 * SECOND))
+    now, waits = NOW, []
+    while not isinstance(step := attempts.next(now, 0.5), Refusal):
+        if isinstance(step, Backoff):
+            waits.append((step.until_ns - now) / SECOND)
+            now = step.until_ns
+        elif isinstance(step, Send):
+            fail(attempts, step, said(Outcome.SERVER_ERROR, message="boom"), now)
+    assert waits == [2, 4, 5, 5, 5]
+    assert len(attempts.trail) == 6
+    assert "boom" in step.message
+
+
+def test_H3_the_same_server_error_with_a_second_key_is_the_targets():
+    three = ONE_KEY.replace("[{name: a, env: A}]", "[{name: a, env: A}, {name: b, env: B}, {name: c, env: C}]")
+    asked, step = walk(attempts_of(three), said(Outcome.SERVER_ERROR))
+    assert len(asked) == 2
+    assert isinstance(step, Backoff)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_B13_what_may_have_been_done_already_is_repeated_only_when_told(ends):
+    attempts = attempts_of(policy=POLICY._replace(ambiguous_ends=ends))
+    asked, _ = walk(attempts, said(Outcome.AMBIGUOUS, message="connection lost"))
+    assert len(asked) == (1 if ends else 2)
+
+
+def test_B11_the_last_word_holds_the_first_error_the_trail_and_the_soonest_time():
+    attempts = attempts_of()
+    first = attempts.next(NOW, 0.5)
+    assert isinstance(first, Send)
+    fail(attempts, first, said(Outcome.KEY_UNPAID, NOW + MINUTE * 600, Scope.KEY, "pay first"), status=402)
+    while isinstance(step := attempts.next(NOW, 0.5), Send):
+        fail(attempts, step, said(Outcome.RATE_LIMITED, NOW + 90 * SECOND, Scope.QUOTA), status=429)
+    assert isinstance(step, Refusal)
+    assert step.reason is Reason.RATE_LIMITED
+    assert step.retry_after_ns == 90 * SECOND
+    assert "pay first" in step.message
+    assert [(line.reason, line.status) for line in step.trail] == [
+        ("key_unpaid", 402),
+        ("rate_limited", 429),
+        ("rate_limited", 429),
+    ]
+
+
+def test_B12_the_deadline_ends_everything():
+    attempts = attempts_of(policy=POLICY._replace(deadline_ns=NOW + SECOND))
+    assert isinstance(attempts.next(NOW + SECOND, 0.5), Refusal)
+
+
+def test_A17_the_retry_budget_of_the_process_ends_retries():
+    budget = RetryBudget(0.1)
+    roster = roster_of(ONE_KEY)
+    backoffs = 0
+    for _ in range(15):
+        attempts = Attempts(hops_of(roster), SMALL, POLICY, budget)
+        step = attempts.next(NOW, 0.5)
+        assert isinstance(step, Send)
+        fail(attempts, step, said(Outcome.SERVER_ERROR))
+        backoffs += isinstance(attempts.next(NOW, 0.5), Backoff)
+    assert backoffs == 10

@@ -1,0 +1,157 @@
+"""Which key of a target serves next, and what to expect of a target that has none."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from sidecar.core.health import FOREVER_NS
+from sidecar.core.keys import Size, header_text
+from sidecar.core.limits import HOUR, MINUTE, SECOND, Cost
+from sidecar.core.outcomes import Feedback, Outcome, Scope
+from tests.core.house import NOW, roster_of, target_of
+
+COST = Cost(100, 0)
+
+
+def keys_config(count, limits="rpm: 60"):
+    keys = "\n".join(f"      - {{name: k{n}, env: K{n}}}" for n in range(count))
+    return f"providers:\n  - name: groq\n    keys:\n{keys}\n    limits: [{{{limits}}}]\n"
+
+
+def keys_of(roster, model="m"):
+    return roster.keys(target_of(roster, f"groq/{model}"), NOW)
+
+
+def take(keys, now=NOW, passed_over=()):
+    admitted = keys.admit(COST, now, passed_over)
+    assert admitted is not None
+    return admitted[0]
+
+
+def test_A6_equal_keys_share_evenly():
+    keys = keys_of(roster_of(keys_config(5)))
+    served = Counter(take(keys).key.name for _ in range(250))
+    assert served == {f"k{n}": 50 for n in range(5)}
+
+
+def test_A6_the_larger_account_takes_more_so_that_none_is_drained_first():
+    text = keys_config(2).replace(
+        "[{rpm: 60}]", "[{model: '*', account: k0, rpm: 90}, {model: '*', account: k1, rpm: 30}]"
+    )
+    keys = keys_of(roster_of(text))
+    served = Counter(take(keys).key.name for _ in range(120))
+    assert served == {"k0": 90, "k1": 30}
+    assert keys.admit(COST, NOW, ()) is None
+
+
+def test_A7_two_keys_of_one_account_draw_on_one_quota():
+    text = keys_config(2).replace("env: K0", "env: K0, account: org").replace("env: K1", "env: K1, account: org")
+    keys = keys_of(roster_of(text))
+    for _ in range(60):
+        take(keys)
+    assert keys.admit(COST, NOW, ()) is None
+
+
+def test_of_many_keys_a_few_are_compared_and_all_come_to_serve():
+    keys = keys_of(roster_of(keys_config(100)))
+    served = Counter(take(keys).key.name for _ in range(1000))
+    assert len(served) == 100
+    assert max(served.values()) <= 20
+
+
+def test_A13_a_key_limited_at_one_model_serves_another():
+    roster = roster_of(keys_config(1))
+    here, there = keys_of(roster, "m"), keys_of(roster, "n")
+    candidate = take(here)
+    candidate.apply(Feedback(Outcome.RATE_LIMITED, Scope.QUOTA, NOW + MINUTE), NOW)
+    assert here.admit(COST, NOW, ()) is None
+    assert take(there).key is candidate.key
+
+
+@pytest.mark.parametrize(
+    ("scope", "barred"),
+    [
+        (Scope.KEY, {"k0 m", "k0 n"}),
+        (Scope.KEY_MODEL, {"k0 m"}),
+        (Scope.TARGET, {"k0 m", "k1 m"}),
+        (Scope.QUOTA, {"k0 m"}),
+        (Scope.REQUEST, set()),
+    ],
+)
+def test_a_bench_reaches_as_far_as_its_scope(scope, barred):
+    roster = roster_of(keys_config(2))
+    all_keys = {model: keys_of(roster, model) for model in ("m", "n")}
+    first = all_keys["m"].candidates[0]
+    first.apply(Feedback(Outcome.BUSY, scope, NOW + HOUR), NOW)
+    found = set()
+    for model, keys in all_keys.items():
+        for candidate in keys.candidates:
+            others = [other for other in keys.candidates if other is not candidate]
+            if keys.admit(COST, NOW, others) is None:
+                found.add(f"{candidate.key.name} {model}")
+    assert found == barred
+
+
+def test_A9_a_shorter_bench_never_replaces_a_longer_one():
+    roster = roster_of(keys_config(1))
+    candidate = keys_of(roster).candidates[0]
+    candidate.apply(Feedback(Outcome.KEY_UNPAID, Scope.KEY, NOW + HOUR), NOW)
+    candidate.apply(Feedback(Outcome.KEY_UNPAID, Scope.KEY, NOW + SECOND), NOW)
+    assert candidate.of_key.until_ns == NOW + HOUR
+
+
+def test_H6_an_invalid_key_is_off_until_its_secret_changes():
+    roster = roster_of(keys_config(1))
+    keys = keys_of(roster)
+    keys.candidates[0].apply(Feedback(Outcome.KEY_INVALID, Scope.KEY, None), NOW)
+    assert keys.admit(COST, NOW + 1000 * HOUR, ()) is None
+    assert keys.outlook(COST, NOW, ()).free_at_ns is None
+    key = roster.snapshot.providers["groq"].keys[0]
+    roster.health.note_secret(key.ident, key.fingerprint())
+    assert keys.candidates[0].of_key.until_ns == FOREVER_NS, "the same secret changes nothing"
+    roster.health.note_secret(key.ident, key.fingerprint() + 1)
+    assert keys.admit(COST, NOW, ()) is not None
+
+
+def test_a_missing_key_serves_nobody():
+    keys = keys_of(roster_of(keys_config(2), missing=("k0",)))
+    assert {take(keys).key.name for _ in range(10)} == {"k1"}
+
+
+def test_the_outlook_tells_when_the_first_key_frees():
+    keys = keys_of(roster_of(keys_config(2, "rpm: 1")))
+    take(keys, NOW)
+    take(keys, NOW + 10 * SECOND)
+    outlook = keys.outlook(COST, NOW + 10 * SECOND, ())
+    assert outlook.free_at_ns == NOW + MINUTE
+    assert not outlook.never_fits
+
+
+def test_A4_the_outlook_tells_what_never_fits():
+    keys = keys_of(roster_of(keys_config(2, "tpm: 100")))
+    outlook = keys.outlook(Cost(100_000, 0), NOW, ())
+    assert outlook.never_fits
+    assert keys.largest_budget() == 100
+
+
+def test_a_size_costs_what_the_providers_rule_charges():
+    keys = keys_of(roster_of(keys_config(1)))
+    assert keys.cost(Size(400, 50, 2, 0)) == Cost(100, 100)
+    assert keys.cost(Size(0, None, 1, 30)).audio_seconds == 30
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("gpt-4o", b"gpt-4o"), ("a\r\nb: c", b"a??b: c"), ("modèle", b"mod?le"), ("x" * 999, b"x" * 256)],
+)
+def test_a_name_is_safe_as_a_header(text, value):
+    assert header_text(text) == value
+
+
+def test_nothing_tells_a_secret():
+    roster = roster_of(keys_config(1))
+    keys = keys_of(roster)
+    shown = repr(keys.candidates) + repr(roster.snapshot) + repr(list(roster.snapshot.each_key()))
+    assert "secret-of" not in shown

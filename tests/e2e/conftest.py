@@ -1,0 +1,39 @@
+"""One house for all end-to-end tests of a session, and the last look at all it has said."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.house import House, groq_client, openai_client
+
+
+def pytest_collection_modifyitems(items):
+    """What looks at everything that was said comes last."""
+    items.sort(key=lambda item: item.path.name == "test_leaks.py")
+
+
+@pytest.fixture(scope="session")
+def standing_house(tmp_path_factory):
+    house = House(tmp_path_factory.mktemp("house"))
+    yield house
+    house.stop()
+
+
+@pytest.fixture
+def house(standing_house):
+    """The house with providers that remember nothing of the test before."""
+    standing_house.openai.steer("reset")
+    standing_house.groq.steer("reset")
+    return standing_house
+
+
+@pytest.fixture
+def client(house):
+    with openai_client(house.url) as sdk:
+        yield sdk
+
+
+@pytest.fixture
+def groq_sdk(house):
+    with groq_client(house.url) as sdk:
+        yield sdk
