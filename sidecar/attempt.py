@@ -67,7 +67,7 @@ async def attempt(shells: Shells, job: Job, send: Send) -> bool:
         response = await shells.pool.exchange(provider.origin, outgoing.head, outgoing.body, headers_ns)
         try:
             if response.status >= 400:
-                return await _judge(shells, job, candidate, response, ended)
+                return await _judge(shells, job, send, response, ended)
             return await _deliver(shells, job, send, response, ended)
         finally:
             response.abort()  # nothing, when it is complete
@@ -114,7 +114,13 @@ async def _deliver(shells: Shells, job: Job, send: Send, response: Response, end
     ended.outcome = delivery.outcome
     record.usage = delivery.usage
     if not delivery.is_committed:
-        return await _reconsider(shells, job, candidate, response, delivery)
+        feedback = _reconsider(shells, job, send, response, delivery)
+        ended.outcome = feedback.outcome
+        if job.attempts.failed(candidate, feedback, response.status) is not Next.RELAY:
+            return False
+        record.outcome = feedback.outcome.value
+        await relay.release(delivery.held, timeouts.idle)
+        return True
     record.outcome = delivery.outcome.value
     record.content_ns = delivery.content_ns
     _account(shells, job, candidate, delivery)
@@ -139,10 +145,13 @@ def _ids(call: Call, method: bytes, created: bytes | str) -> tuple[str, ...]:
     return (created,) if is_kept else ()
 
 
-async def _judge(shells: Shells, job: Job, candidate: Candidate, response: Response, ended: _Ended) -> bool:
+async def _judge(shells: Shells, job: Job, send: Send, response: Response, ended: _Ended) -> bool:
     """Read an error answer and do as the table says: relay it, or go on elsewhere."""
+    candidate = send.candidate
     body = await _error_body(shells, job, response)
-    feedback = _feedback(shells, job, candidate, response, body)
+    encoding = find(response.headers, b"content-encoding")
+    plain = body if encoding is None else decoded(body, encoding) or b""
+    feedback = _feedback(shells, job, send, response, plain)
     ended.outcome = feedback.outcome
     if job.attempts.failed(candidate, feedback, response.status) is not Next.RELAY:
         return False
@@ -153,26 +162,17 @@ async def _judge(shells: Shells, job: Job, candidate: Candidate, response: Respo
     return True
 
 
-async def _reconsider(shells: Shells, job: Job, candidate: Candidate, response: Response, delivery: Delivery) -> bool:
-    """An error hidden in a 200, found before anything was passed on: it counts as the error it is."""
-    body = delivery.error or b""
-    feedback = _feedback(shells, job, candidate, response, body)
-    if feedback.outcome is Outcome.OK:
-        feedback = Feedback(delivery.outcome, Scope.TARGET, None, message=delivery.detail)
-    then = job.attempts.failed(candidate, feedback, response.status)
-    if then is not Next.RELAY or not body:
-        return False
-    job.record.outcome = feedback.outcome.value
-    head = answer_headers(response.headers, job.record, candidate)
-    await job.reply.send(response.status, head, redacted(body, candidate.key))
-    return True
+def _reconsider(shells: Shells, job: Job, send: Send, response: Response, delivery: Delivery) -> Feedback:
+    """An answer of status 200 that is none, found out before anything was passed on: it counts as what it is."""
+    if delivery.error is not None:
+        return _feedback(shells, job, send, response, delivery.error)
+    return Feedback(delivery.outcome, Scope.TARGET, None, message=delivery.detail)
 
 
-def _feedback(shells: Shells, job: Job, candidate: Candidate, response: Response, body: bytes) -> Feedback:
+def _feedback(shells: Shells, job: Job, send: Send, response: Response, body: bytes) -> Feedback:
     """What an error says, taken over into the quota and the standings it concerns."""
+    candidate = send.candidate
     now_ns = shells.clock.now_ns()
-    encoding = find(response.headers, b"content-encoding")
-    plain = body if encoding is None else decoded(body, encoding) or b""
     provider = candidate.target.provider
     calendar = candidate.quota.spec.calendar
     cost = job.attempts.hop_of(candidate).cost(job.call.size)
@@ -180,11 +180,13 @@ def _feedback(shells: Shells, job: Job, candidate: Candidate, response: Response
         provider.dialect,
         response.status,
         response.headers,
-        redacted(plain, candidate.key),
-        cost.input_tokens + cost.output_tokens,
+        redacted(body, candidate.key),
+        cost.input_tokens,
         calendar.next_after(now_ns) if calendar is not None else None,
     )
     feedback = classify(answer, now_ns)
+    # given back first: what the provider says is left does not count a request that it refused
+    settle(candidate, send.charge, feedback.outcome, None, now_ns)
     if provider.learns:
         candidate.quota.learn(feedback.readings, now_ns)
     candidate.apply(feedback, now_ns)

@@ -27,13 +27,15 @@ WHOLE_MAX_BYTES = 4 << 20
 class Delivery(NamedTuple):
     """What became of an answer. `is_committed`: the caller has had bytes of it, so nothing else may answer.
 
-    `error`: the body of an error found inside a 200 before anything was passed on. `content_ns`: first content.
+    `error`: an error found inside a 200 before anything was passed on, decoded, and `held`: all that had come until
+    then, as it came. `content_ns`: first content.
     """
 
     outcome: Outcome
     is_committed: bool
     usage: Usage | None = None
     error: bytes | None = None
+    held: bytes = b""
     content_ns: int | None = None
     detail: str = ""
     created: bytes | str | None = None  # what names the objects it created: a JSON body, or the id in a stream
@@ -83,6 +85,14 @@ class Relay:
             return await self._whole(waits)
         return await self._opaque(waits, [])
 
+    async def release(self, held: bytes, idle_ns: int) -> None:
+        """Pass on an answer that `carry` held back, as it came: its error is the caller's own."""
+        await self._reply.start(self._response.status, self._head, None)
+        await self._reply.write(held)
+        while chunk := await self._response.read(self._clock.now_ns() + idle_ns):
+            await self._reply.write(chunk)
+        await self._reply.finish()
+
     async def _events(self, waits: Waits) -> Delivery:
         response, reply, clock = self._response, self._reply, self._clock
         tap = self._tap = Tap()
@@ -96,9 +106,9 @@ class Relay:
             else:
                 tap.feed_eof()
             if tap.error is not None or tap.malformed:
-                return Delivery(Outcome.SERVER_ERROR, False, error=tap.error or b"", detail="error in a 200 stream")
+                return _hidden(tap.error, b"".join(held), "error in a 200 stream")
             if not chunk and (tap.empty or not tap.finished):
-                return Delivery(Outcome.SERVER_ERROR, False, detail="the stream ended before any content")
+                return _hidden(None, b"".join(held), "the stream ended before any content")
             if not chunk:
                 break
         content_ns = clock.now_ns()
@@ -107,7 +117,7 @@ class Relay:
         held.clear()
         detail = await self._rest(tap, waits.idle_ns)
         outcome = Outcome.BROKEN if detail or tap.error is not None else Outcome.OK
-        return Delivery(outcome, True, tap.usage, None, content_ns, detail, tap.response_id)
+        return Delivery(outcome, True, tap.usage, content_ns=content_ns, detail=detail, created=tap.response_id)
 
     async def _rest(self, tap: Tap, idle_ns: int) -> str:
         """The stream after its commit; what went wrong, or ''. A broken one is ended with an error the caller sees."""
@@ -146,11 +156,11 @@ class Relay:
         body = b"".join(pieces)
         plain = body if self._encoding is None else decoded(body, self._encoding)
         if plain is not None and hidden_error(plain):
-            return Delivery(Outcome.SERVER_ERROR, False, error=plain, detail="error in a 200")
+            return _hidden(plain, body, "error in a 200")
         content_ns = clock.now_ns()
         self._usage = from_body(plain) if plain is not None else None
         await self._reply.send(response.status, self._head, body)
-        return Delivery(Outcome.OK, True, self._usage, None, content_ns, "", plain)
+        return Delivery(Outcome.OK, True, self._usage, content_ns=content_ns, created=plain)
 
     async def _opaque(self, waits: Waits, pieces: list[bytes]) -> Delivery:
         response, reply, clock = self._response, self._reply, self._clock
@@ -167,6 +177,10 @@ class Relay:
                 await reply.write(chunk)
         except Fault as fault:
             reply.abort()  # its length or its last chunk is missing: the caller sees that it is not whole
-            return Delivery(fault.outcome, True, None, None, content_ns, fault.detail)
+            return Delivery(fault.outcome, True, content_ns=content_ns, detail=fault.detail)
         await reply.finish()
-        return Delivery(Outcome.OK, True, None, None, content_ns)
+        return Delivery(Outcome.OK, True, content_ns=content_ns)
+
+
+def _hidden(error: bytes | None, held: bytes, detail: str) -> Delivery:
+    return Delivery(Outcome.SERVER_ERROR, False, error=error, held=held, detail=detail)

@@ -1,32 +1,75 @@
 """A whole sidecar in front of simulated providers, in one process on real sockets.
 
 `config` is YAML in which `{groq}` stands for the base URL of the simulator called `groq`; keys come from `environ`.
+With a `DrivenClock` hours pass in no time: sidecar and simulators share it, and `pump` lets it run until an answer is
+there. Sockets stay real, so a moment begins only when everything that can go on without time has gone on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
+import trustme
+from yarl import URL
 
 from sidecar.admin.log import LineLog
 from sidecar.app import Prepared, Sidecar, Source, prepare
 from sidecar.catalog_file import read_catalog
 from sidecar.interfaces import Clock
 from sidecar.sim.config import SimConfig
+from sidecar.sim.faults import Fault, Kind
 from sidecar.sim.server import Simulator
-from tests.fakes import LoopClock
+from sidecar.sim.tally import Row
+from tests.edge.raw import RawClient
+from tests.fakes import FakeClock, LoopClock, settle
 
 CATALOG = read_catalog()
 CHAT = "/v1/chat/completions"
 KEYS = {"KEY_A": "gsk_a", "KEY_B": "gsk_b", "KEY_C": "csk_c"}
 LISTEN = "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n"
+WATCHDOG_S = 5  # the failure of a test, never its pace
+_TURNS = 40  # of the loop, in which a request goes from caller to provider and back several times
+
+T = TypeVar("T")
+
+
+class DrivenClock(FakeClock):
+    """A clock for hours and days: `leap` runs what has become due once, at its end, instead of second by second."""
+
+    def leap(self, duration_ns: int) -> None:
+        """Be later at once."""
+        self._now_ns += duration_ns
+        self.advance(0)
+
+
+async def pump(clock: FakeClock, awaited: Awaitable[T]) -> T:
+    """Await it, and let time pass from timer to timer whenever nothing else can go on."""
+    task = asyncio.ensure_future(awaited)
+    try:
+        async with asyncio.timeout(WATCHDOG_S):
+            while not task.done():
+                await settle(_TURNS)
+                next_ns = clock.next_ns
+                if not task.done() and next_ns is not None:
+                    clock.advance(max(0, next_ns - clock.now_ns()))
+            return await task
+    finally:
+        task.cancel()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait, turn by turn of the loop, until the condition holds."""
+    async with asyncio.timeout(WATCHDOG_S):
+        while not condition():
+            await settle(1)
 
 
 def chat(model: str = "openai/gpt-oss-120b", **fields: object) -> dict[str, object]:
@@ -55,7 +98,9 @@ class Rig:
         self.sims = sims
         self.path = path
         self._lines = lines
-        self.client = aiohttp.ClientSession(auto_decompress=False, timeout=aiohttp.ClientTimeout(30))
+        self.client = aiohttp.ClientSession(
+            auto_decompress=False, timeout=aiohttp.ClientTimeout(30), connector=aiohttp.TCPConnector(limit=0)
+        )
 
     @property
     def url(self) -> str:
@@ -87,18 +132,63 @@ class Rig:
         """GET."""
         return await self.send("GET", path, None, {name.replace("_", "-"): value for name, value in headers.items()})
 
+    def row(self, name: str) -> Row:
+        """All counts of one simulator."""
+        return self.sims[name].stats.total
+
+    def arrivals(self, name: str) -> list[int]:
+        """When its last requests came (Unix ns)."""
+        return [at_ns for at_ns, _ in self.sims[name].requests]
+
+    def fault(self, name: str, kind: Kind, **fields: Any) -> None:
+        """Have a simulator misbehave from now on."""
+        self.sims[name].provider.faults.add(Fault(kind, **fields))
+
+    def reload(self, config: str) -> bool:
+        """Put another configuration in the place of the one it was started with, and have it read."""
+        self.path.write_text(configuration(config, self.sims))
+        return self.sidecar.reload()
+
+    async def raw(self) -> RawClient:
+        """A connection to the data port, for callers that do what no library does."""
+        return await RawClient.open(self.sidecar.listening[0])
+
     async def send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         """Any request; the path is sent as it is."""
-        from yarl import URL
-
         url = URL(self.url + path, encoded=True)
         async with self.client.request(method, url, data=body, headers=headers, allow_redirects=False) as answer:
-            return Answer(answer.status, {name.lower(): value for name, value in answer.headers.items()}, await answer.read())
+            return Answer(
+                answer.status, {name.lower(): value for name, value in answer.headers.items()}, await answer.read()
+            )
 
     async def status(self) -> Any:
         """`/status.json`."""
         async with self.client.get(self.admin + "/status.json") as answer:
             return msgspec.json.decode(await answer.read())
+
+
+def configuration(config: str, sims: Mapping[str, Simulator]) -> str:
+    """The whole text: with ports, and with the addresses of the simulators."""
+    for name, simulator in sims.items():
+        config = config.replace("{" + name + "}", simulator.base_url)
+    return LISTEN + config
+
+
+@contextlib.contextmanager
+def trusted(authority: trustme.CA, path: Path) -> Iterator[ssl.SSLContext]:
+    """A server's TLS context for 127.0.0.1, by an authority that this process trusts the way an operator's does."""
+    authority.cert_pem.write_to_path(str(path))
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    before = os.environ.get("SSL_CERT_FILE")
+    os.environ["SSL_CERT_FILE"] = str(path)
+    try:
+        yield server
+    finally:
+        if before is None:
+            del os.environ["SSL_CERT_FILE"]
+        else:
+            os.environ["SSL_CERT_FILE"] = before
 
 
 @contextlib.asynccontextmanager
@@ -119,10 +209,8 @@ async def running(
             simulator = simulators[name] = Simulator(sim, clock)
             await simulator.start("127.0.0.1", 0, tls)
             stack.push_async_callback(simulator.stop)
-        for name, simulator in simulators.items():
-            config = config.replace("{" + name + "}", simulator.base_url)
         path = tmp_path / "sidecar.yaml"
-        path.write_text(LISTEN + config)
+        path.write_text(configuration(config, simulators))
         lines: list[bytes] = []
         source = Source(str(path), environ)
         prepared = prepare(source, CATALOG, clock.now_ns())

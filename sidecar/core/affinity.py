@@ -53,6 +53,7 @@ class Ownership:
     def note(self, ids: Iterable[str], owner: str) -> None:
         """These objects were created with the key `owner`."""
         for each in ids:
+            self._owners.pop(each, None)
             self._owners[each] = owner
         while len(self._owners) > self._capacity:
             del self._owners[next(iter(self._owners))]

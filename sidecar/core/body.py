@@ -285,7 +285,7 @@ def _is_top_level(body: bytes, start: int) -> bool:
     end = start
     for member in members_from(body, start):
         end = member.end
-    return True
+    return ends_at(body, end)
 
 
 def _messages(body: bytes) -> Iterator[list[Member]]:

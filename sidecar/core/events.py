@@ -116,7 +116,9 @@ def is_plain(text: bytes) -> bool:
         return False
     if seen.usage is not None or seen.error is not None or seen.x_groq is not None:
         return False
-    if seen.choices is not None and is_nameless:
+    if seen.choices is not None:
+        if not is_nameless:
+            return False
         # written out: a generator would cost as much as all the rest
         for choice in seen.choices:  # noqa: SIM110
             if choice.finish_reason is not None or choice.error is not None:

@@ -42,7 +42,7 @@ def prepare(call: Call, request: Request, candidate: Candidate, strict: bool) ->
         path = _path(provider, target.model, call.surface.path) + call.surface.query
     # a body, even an empty one that was announced, keeps its length
     has_length = bool(content) or find(request.headers, b"content-length") is not None
-    kept = request_headers(request.headers)
+    kept = request_headers(request.headers, [name for name, _ in auth])
     head = upstream_head(request.method, path, provider.host, kept + auth, len(content) if has_length else None)
     return Outgoing(head, content, dropped)
 

@@ -91,3 +91,18 @@ STREAMS = {
     "deepseek": (DEEPSEEK, Usage(9, 2), "chatcmpl-1", True),
     "byte order mark": (b"\xef\xbb\xbf" + OPENAI, Usage(9, 2), "chatcmpl-1", True),
 }
+
+ERRORS = [
+    GROQ_ERROR,
+    b"event: error\ndata: upstream is gone\n\n",
+    b'data: {"error":{"message":"x","code":502}}\n\n',
+    b'data: {"error":"x"}\n\n',
+    b'data: [{"error":{"code":429}}]\n\n',
+    b'data: {"object":"error","message":"x","code":404}\n\n',
+    b'data: {"message":"x","type":"too_many_requests_error","code":"queue_exceeded"}\n\n',
+    chunk({"content": ""}, "error"),
+    chunk({"content": "partial"}, None, error={"code": 400, "message": "Token limit reached"}),
+    b'data: {"choices":[{"index":0,"delta":{"content":"x"},"error":{"code":502}}]}\n\n',
+    event("error", error={"type": "overloaded_error", "message": "Overloaded"}),
+    event("response.failed", response={"id": "r", "error": {"code": "rate_limit_exceeded"}}),
+]

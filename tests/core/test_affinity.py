@@ -25,8 +25,8 @@ def test_the_one_used_longest_ago_is_forgotten():
     ownership = Ownership(capacity=3)
     ownership.note(("a", "b", "c"), "k")
     assert ownership.owner_of(("a",)) == "k"
-    ownership.note(("c", "d"), "k")
-    assert [each for each in "abcd" if ownership.owner_of((each,))] == ["a", "c", "d"]
+    ownership.note(("b", "d"), "k")
+    assert [each for each in "abcd" if ownership.owner_of((each,))] == ["a", "b", "d"]
     ownership.note(map(str, range(100)), "k")
     assert repr(ownership) == "<Ownership 3 of 3>"
 

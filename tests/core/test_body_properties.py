@@ -40,7 +40,7 @@ def bodies(draw):
     return value, draw(written(value)).encode("utf-8", "surrogatepass")
 
 
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(bodies(), st.text(max_size=6).filter(lambda text: text.isprintable()))
 def test_any_body_with_another_model(body, model):
     value, text = body
@@ -72,7 +72,7 @@ def is_json(text):
     return not text[:1].isspace() and not text[-1:].isspace()
 
 
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(bodies(), st.sets(NAMES, max_size=3))
 def test_any_body_without_fields(body, fields):
     value, text = body
@@ -87,7 +87,7 @@ def test_any_body_without_fields(body, fields):
         assert json.loads(rest) == {**value, "messages": kept}
 
 
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(bodies())
 def test_any_body_renamed_and_with_a_member(body):
     value, text = body
@@ -99,7 +99,7 @@ def test_any_body_renamed_and_with_a_member(body):
     assert json.loads(with_member(text, "store", b"[1]")) == {**value, "store": [1]}
 
 
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=40) | st.text('{}[]":,\\ model', max_size=30).map(str.encode))
 def test_no_bytes_raise(body):
     peek(body)

@@ -33,6 +33,7 @@ WRAPPERS = {
         {"object": "error", "message": "m", "type": "NotFoundError", "param": None, "code": 404},
         {"message": "m", "type": "NotFoundError", "code": "404", "status": 404},
     ),
+    "codes that are no status": ({"message": "m", "code": "3051", "status": 200}, {"message": "m", "code": "3051"}),
     "detail": ({"detail": "Invalid API Key"}, {"message": "Invalid API Key"}),
     "detail list": (
         {"detail": [{"type": "missing", "loc": ["body", "messages"], "msg": "Field required"}, {"msg": "two"}]},
@@ -201,6 +202,7 @@ HIDDEN = [
     {"error": {"code": 400}, "choices": [{}], "usage": {}},
     {"type": "error", "error": {"type": "overloaded_error"}},
     {"object": "error", "message": "m"},
+    {"type": "error", "code": "server_error", "message": "m"},
     {"choices": [{"error": {"code": 502}, "finish_reason": "stop"}]},
     {"choices": [{"finish_reason": "error"}]},
     {"type": "response.failed", "response": {"error": {"code": "server_error"}}},

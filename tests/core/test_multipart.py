@@ -72,6 +72,7 @@ def test_two_models_are_refused():
         form(*[field(b"a", b"b")] * 200, field(b"model", b"m")),
         form(field(b"model", b"m")).replace(b"\r\n", b"\n"),
         b"--XyZ\r\n--XyZ\r\n--XyZ--",
+        b"--XyZ\r\n" + form(field(b"model", b"m")),
     ],
 )
 def test_a_malformed_form_passes_through_unread(body):

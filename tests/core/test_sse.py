@@ -14,6 +14,7 @@ from tests.core.streams import (
     AZURE_FILTER,
     CJK,
     DONE,
+    ERRORS,
     GEMINI,
     GROQ_ERROR,
     HELLO,
@@ -67,6 +68,8 @@ def test_C10_the_same_however_it_is_cut(name, end):
     whole = seen(watched(STREAMS[name][0]))
     assert seen(watched(stream)) == whole
     assert seen(watched(*(stream[i : i + 1] for i in range(len(stream))))) == whole
+    as_it_comes = watched(*(stream[i : i + 1] for i in range(len(stream))), ends=False)
+    assert seen(as_it_comes) == whole
     assert seen(watched(stream[: -len(end)])) == whole
     assert seen(watched(stream[: -2 * len(end)])) == whole
     for i in range(1, len(stream), 3 if end == b"\n" else 7):
@@ -154,22 +157,6 @@ def test_B6_content_commits(stream):
     assert tap.committed
     assert tap.error is None
     assert not tap.malformed
-
-
-ERRORS = [
-    GROQ_ERROR,
-    b"event: error\ndata: upstream is gone\n\n",
-    b'data: {"error":{"message":"x","code":502}}\n\n',
-    b'data: {"error":"x"}\n\n',
-    b'data: [{"error":{"code":429}}]\n\n',
-    b'data: {"object":"error","message":"x","code":404}\n\n',
-    b'data: {"message":"x","type":"too_many_requests_error","code":"queue_exceeded"}\n\n',
-    chunk({"content": ""}, "error"),
-    chunk({"content": "partial"}, None, error={"code": 400, "message": "Token limit reached"}),
-    b'data: {"choices":[{"index":0,"delta":{"content":"x"},"error":{"code":502}}]}\n\n',
-    event("error", error={"type": "overloaded_error", "message": "Overloaded"}),
-    event("response.failed", response={"id": "r", "error": {"code": "rate_limit_exceeded"}}),
-]
 
 
 @pytest.mark.parametrize("stream", ERRORS)
@@ -260,16 +247,29 @@ def test_C6_reading_goes_on_after_an_event_that_was_skipped(end):
     long = b"data: " + b"A" * (MAX_EVENT_BYTES + 100)
     after = b'data: {"error":"x"}' + end
     for cut in range(len(end) + 1):
-        tap = watched(long, end[:cut], end[cut:], HELLO, after, ends=False)
+        tap = watched(long + end[:cut], end[cut:], after, ends=False)
         assert (tap.committed, tap.error) == (True, b'{"error":"x"}')
-    assert watched(long, ends=True).error is None
-    assert watched(long + end + after).error == b'{"error":"x"}'
+        assert watched(long, b"A" + end[:cut], end[cut:] + HELLO, after).error == b'{"error":"x"}'
+    assert watched(long).error is None
+    assert watched(long, b'\ndata: {"error":"within"}', end, HELLO).error is None
+    assert watched(long, b"A" + end + HELLO, HELLO, after).error == b'{"error":"x"}'
+
+
+def test_an_event_that_ended_is_not_kept():
+    for end in (b"\n", b"\r\n", b"\r"):
+        stream = line_ends(HELLO, end)
+        for cut in range(1, len(stream) - len(end)):
+            assert repr(watched(stream[:cut], stream[cut:], ends=False)) == "<Tap committed, 0 bytes pending>"
 
 
 def test_content_that_looks_like_news_is_content():
     text = 'data: {"error":{"x":1},"usage":{"prompt_tokens":5},"finish_reason":"stop"}\n\nevent: error [DONE]'
     tap = watched(HELLO, chunk({"content": text}), chunk({"content": "finish_reason", "role": "usage"}))
     assert (tap.error, tap.finished, tap.usage) == (None, False, None)
+
+
+def test_usage_of_groq_alone():
+    assert watched(HELLO, chunk({}, x_groq={"id": "r", "usage": USED})).usage == Usage(9, 2)
 
 
 def test_usage_in_each_chunk_grows():

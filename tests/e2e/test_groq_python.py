@@ -43,4 +43,4 @@ def test_models(groq_sdk):
 
 def test_errors_are_the_sdks_own(groq_sdk):
     with pytest.raises(groq.NotFoundError):
-        groq_sdk.chat.completions.create(model="groq/none", messages=HELLO)
+        groq_sdk.chat.completions.create(model="groq/none-for-groq", messages=HELLO)

@@ -42,7 +42,7 @@ seen.models = [];
 for await (const model of client.models.list()) seen.models.push(model.id);
 
 try {
-  await client.chat.completions.create({ model: 'groq/none', messages });
+  await client.chat.completions.create({ model: 'groq/none-for-node', messages });
 } catch (error) {
   seen.error = { name: error.constructor.name, status: error.status, code: error.code };
 }

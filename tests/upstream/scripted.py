@@ -12,6 +12,7 @@ import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from types import TracebackType
+from typing import cast
 
 from sidecar.core.http import Origin
 
@@ -82,8 +83,7 @@ class Peer(asyncio.Protocol):
         self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
         self.server.accept(self)
 
     def data_received(self, data: bytes) -> None:
