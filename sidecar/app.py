@@ -25,6 +25,7 @@ from sidecar.core.status import status_of
 from sidecar.credentials import Secrets, read_secrets
 from sidecar.edge.connection import EdgeTiming
 from sidecar.edge.general import GeneralLane
+from sidecar.edge.listening import open_sockets
 from sidecar.gateway import Gateway
 from sidecar.interfaces import Clock, Timer
 from sidecar.loading import fingerprint, load, watched
@@ -132,7 +133,8 @@ class Sidecar:
     async def start(self) -> None:
         """Bind the ports and serve. Raises CannotListen with the address and the remedy."""
         config = self._prepared.config
-        self.admin_port = await self._admin.start(config.admin.host, config.admin.port)
+        (bound,) = open_sockets([config.admin])
+        self.admin_port = await self._admin.start(bound)
         self.listening = await self._lane.start(config.listen)
         self._is_ready = True
         self._warn(self._prepared)

@@ -20,7 +20,7 @@ from sidecar.core.http import Request, find
 from sidecar.core.keys import Candidate
 from sidecar.core.outcomes import Fault, Feedback, Outcome, Scope
 from sidecar.core.outgoing import prepare
-from sidecar.core.paths import Endpoint
+from sidecar.core.paths import Endpoint, needs_model
 from sidecar.core.ratelimit_headers import read as read_limits
 from sidecar.core.settlement import settle
 from sidecar.core.snapshot import Snapshot
@@ -29,6 +29,7 @@ from sidecar.interfaces import ClientGone, Clock, Reply
 from sidecar.relay import Delivery, Relay, Waits
 from sidecar.upstream.pool import Pool
 from sidecar.upstream.response import Response
+from sidecar.waiting import WaitingRoom
 
 ERROR_MAX_BYTES = 1 << 20  # of an error's body; a longer one is cut, and its connection closed
 
@@ -39,6 +40,7 @@ class Shells(Protocol):
     clock: Clock
     pool: Pool
     ownership: Ownership
+    room: WaitingRoom
 
 
 class Job(NamedTuple):
@@ -97,6 +99,8 @@ async def _deliver(shells: Shells, job: Job, send: Send, response: Response, end
     if provider.learns:
         candidate.quota.learn(read_limits(provider.dialect, response.headers, now_ns), now_ns)
     candidate.quota.passed(charge)
+    if candidate.quota.has_waiters:
+        shells.room.poke(candidate.quota)  # a probe that passed, or a count that rose, lets others go
     head = answer_headers(response.headers, record, candidate)
     timeouts = job.snapshot.config.timeouts
     first_ns = timeouts.first_content if job.call.envelope.stream else timeouts.answer
@@ -104,7 +108,7 @@ async def _deliver(shells: Shells, job: Job, send: Send, response: Response, end
     record.status = response.status
     relay = Relay(shells.clock, response, job.reply, head, record.dialect)
     try:
-        delivery = await relay.carry(waits, job.request.method == b"HEAD")
+        delivery = await relay.carry(waits, job.request.method == b"HEAD", needs_model(job.call.surface.endpoint))
     except (ClientGone, asyncio.CancelledError):
         record.usage = relay.usage
         if relay.has_ended:  # whoever hangs up right after the last word has had it all

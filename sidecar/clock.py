@@ -2,7 +2,9 @@
 
 A wall-clock anchor plus monotonic progress: steps of the wall clock (NTP, a suspended laptop) would otherwise open or
 close quota windows by mistake. When the two drift apart by more than a second the anchor is taken again, so that
-windows aligned to the UTC minute stay where the provider has them (design section 6).
+windows aligned to the UTC minute stay where the provider has them (design section 6). Forwards that is a leap.
+Backwards time must not go, and if it stood still nothing would refill or time out: it goes at half its speed until the
+two agree.
 """
 
 from __future__ import annotations
@@ -18,22 +20,29 @@ _CHECK_NS = SECOND  # how often the wall clock is compared
 
 
 class LoopClock:
-    """Implements `interfaces.Clock` on a running event loop."""
+    """Implements `interfaces.Clock` on a running event loop. `wall` and `monotonic`, in ns: what it is made of."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        wall: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self._loop = loop
-        self._offset_ns = time.time_ns() - time.monotonic_ns()
-        self._check_at_ns = 0
+        self._wall, self._monotonic = wall, monotonic
+        self._checked_ns = monotonic()
+        self._offset_ns = wall() - self._checked_ns
         self._last_ns = 0
 
     def now_ns(self) -> int:
         """Unix nanoseconds, never less than before."""
-        monotonic = time.monotonic_ns()
-        if monotonic >= self._check_at_ns:
-            self._check_at_ns = monotonic + _CHECK_NS
-            drifted = time.time_ns() - monotonic
-            if abs(drifted - self._offset_ns) > SECOND:
-                self._offset_ns = drifted
+        monotonic = self._monotonic()
+        passed = monotonic - self._checked_ns
+        if passed >= _CHECK_NS:
+            self._checked_ns = monotonic
+            offset = self._wall() - monotonic
+            if abs(offset - self._offset_ns) > SECOND:
+                self._offset_ns = max(offset, self._offset_ns - passed // 2)
         now = monotonic + self._offset_ns
         if now > self._last_ns:
             self._last_ns = now

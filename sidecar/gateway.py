@@ -54,6 +54,8 @@ class Gateway:
     def reload(self, snapshot: Snapshot) -> None:
         """Serve new requests by another configuration; those under way keep theirs."""
         self._roster.reload(snapshot, self.clock.now_ns())
+        for quota in [quota for quota in self._roster.ledger if quota.has_waiters]:
+            self.room.poke(quota)  # a raised limit admits at once, also those who wait already (A23)
         self._budget.share = snapshot.config.retry.budget
         self._models.forget()
 

@@ -1,7 +1,8 @@
 """`GET /v1/models`: asks every configured provider at once, and merges. Only ever on a caller's own request (H4).
 
 A provider that does not answer in time is represented by what the catalog knows of it. The list is kept for a while,
-since SDKs and user interfaces ask for it often and it changes seldom.
+since SDKs and user interfaces ask for it often and it changes seldom; who comes while it is being asked for waits for
+the same answers.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sidecar.core.limits import MINUTE, SECOND
 from sidecar.core.model_list import assumed, listed, merge
 from sidecar.core.outcomes import Fault
 from sidecar.core.roster import Roster
-from sidecar.core.snapshot import Key, Provider
+from sidecar.core.snapshot import Key, Provider, Snapshot
 from sidecar.interfaces import Clock
 from sidecar.upstream.pool import Pool
 
@@ -33,25 +34,30 @@ class ModelDirectory:
         self._clock = clock
         self._pool = pool
         self._lists: list[tuple[str, Entries]] = []
+        self._asked: Snapshot | None = None  # whose providers they are
         self._kept_until_ns = 0
+        self._asking = asyncio.Lock()  # whoever leaves while asking lets the next one ask
 
     def forget(self) -> None:
         """Ask anew at the next request: the configuration has changed."""
-        self._kept_until_ns = 0
+        self._asked = None
 
     async def body(self, roster: Roster) -> bytes:
         """The body of the merged list."""
+        async with self._asking:
+            snapshot = roster.snapshot
+            if self._asked is not snapshot or self._clock.now_ns() >= self._kept_until_ns:
+                lists = await asyncio.gather(*(self._ask(roster, each) for each in snapshot.providers.values()))
+                self._lists = list(zip(snapshot.providers, lists, strict=True))
+                self._asked = snapshot  # a reload in the meantime is another one
+                self._kept_until_ns = self._clock.now_ns() + _KEPT_NS
+            lists_by_provider = self._lists
         now_ns = self._clock.now_ns()
-        snapshot = roster.snapshot
-        if now_ns >= self._kept_until_ns:
-            lists = await asyncio.gather(*(self._ask(roster, each) for each in snapshot.providers.values()))
-            public = ("", assumed(snapshot.chains, "sidecar"))
-            self._lists = [public, *zip(snapshot.providers, lists, strict=True)]
-            self._kept_until_ns = now_ns + _KEPT_NS
-        return merge(self._lists, roster.parked(now_ns))
+        public = ("", assumed(roster.usable_names(now_ns), "sidecar"))
+        return merge([public, *lists_by_provider], roster.parked(now_ns))
 
     async def _ask(self, roster: Roster, provider: Provider) -> Entries:
-        key = next((key for key in provider.keys if key.is_present and roster.is_accepted(key)), None)
+        key = next((key for key in provider.keys if roster.is_callable(key, self._clock.now_ns())), None)
         if key is None:
             return []  # its models cannot be called
         entries = await self._fetch(provider, key)

@@ -17,6 +17,7 @@ from sidecar.core.limits import Usage
 from sidecar.core.outcomes import Fault, Outcome
 from sidecar.core.sse import Tap
 from sidecar.core.usage import decoded, from_body
+from sidecar.core.whole_answer import flaw
 from sidecar.interfaces import Clock, Reply
 from sidecar.upstream.response import Response
 
@@ -76,22 +77,30 @@ class Relay:
         """What the answer has reported so far."""
         return self._tap.usage if self._tap is not None else self._usage
 
-    async def carry(self, waits: Waits, is_head: bool) -> Delivery:
-        """Pass the answer on in the way its shape asks. Raises Fault while nothing was passed on, ClientGone later."""
+    async def carry(self, waits: Waits, is_head: bool, is_model_s: bool) -> Delivery:
+        """Pass the answer on in the way its shape asks. Raises Fault while nothing was passed on, ClientGone later.
+
+        `is_model_s`: a model was asked, so that an answer in JSON without a word is none.
+        """
         content_type = find(self._response.headers, b"content-type") or b""
         if content_type.startswith(b"text/event-stream") and self._encoding is None:
             return await self._events(waits)
         if b"json" in content_type and not is_head:
-            return await self._whole(waits)
+            return await self._whole(waits, is_model_s and self._response.status == 200)
         return await self._opaque(waits, [])
 
     async def release(self, held: bytes, idle_ns: int) -> None:
         """Pass on an answer that `carry` held back, as it came: its error is the caller's own."""
-        await self._reply.start(self._response.status, self._head, None)
-        await self._reply.write(held)
-        while chunk := await self._response.read(self._clock.now_ns() + idle_ns):
-            await self._reply.write(chunk)
-        await self._reply.finish()
+        reply = self._reply
+        await reply.start(self._response.status, self._head, None)
+        await reply.write(held)
+        try:
+            while chunk := await self._response.read(self._clock.now_ns() + idle_ns):
+                await reply.write(chunk)
+        except Fault:
+            reply.abort()
+        else:
+            await reply.finish()
 
     async def _events(self, waits: Waits) -> Delivery:
         response, reply, clock = self._response, self._reply, self._clock
@@ -142,7 +151,7 @@ class Relay:
         await reply.finish()
         return detail
 
-    async def _whole(self, waits: Waits) -> Delivery:
+    async def _whole(self, waits: Waits, is_model_s: bool) -> Delivery:
         response, clock = self._response, self._clock
         pieces: list[bytes] = []
         length = 0
@@ -157,8 +166,12 @@ class Relay:
         plain = body if self._encoding is None else decoded(body, self._encoding)
         if plain is not None and hidden_error(plain):
             return _hidden(plain, body, "error in a 200")
-        content_ns = clock.now_ns()
         self._usage = from_body(plain) if plain is not None else None
+        if is_model_s and plain is not None and not (self._usage and self._usage.output_tokens):
+            wrong = flaw(plain)
+            if wrong:
+                return Delivery(Outcome.SERVER_ERROR, False, self._usage, detail=wrong)
+        content_ns = clock.now_ns()
         await self._reply.send(response.status, self._head, body)
         return Delivery(Outcome.OK, True, self._usage, content_ns=content_ns, created=plain)
 

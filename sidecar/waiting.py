@@ -31,7 +31,8 @@ class WaitingRoom:
         return self._lines.waiting
 
     async def wait(self, places: Sequence[tuple[Candidate, Cost]], until_ns: int) -> tuple[Candidate, Charge] | None:
-        """Stand in the line of every place's quota; the first to admit wins. None when none did by `until_ns`."""
+        """Stand in the line of every place's quota; the first to admit wins. None when none did by `until_ns`, or the
+        one that did may not be called any more."""
         entries = [Place(candidate.quota, cost, candidate) for candidate, cost in places]
         ticket, release = self._lines.enlist(entries, self._clock.now_ns())
         waker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -47,7 +48,11 @@ class WaitingRoom:
             timer.cancel()
             del self._wakers[ticket]
             self._take(self._lines.leave(ticket, self._clock.now_ns()))
-        return _granted(ticket)
+        granted = _granted(ticket)
+        if granted is not None and granted[0].standing().until_ns > self._clock.now_ns():
+            self._give_back(ticket)  # its key or its target was benched while the request stood in line
+            return None
+        return granted
 
     def poke(self, quota: Quota) -> None:
         """Something about `quota` changed, or its time has come: admit who can be admitted now."""
@@ -64,7 +69,7 @@ class WaitingRoom:
                 self._timers[quota] = self._clock.call_at(next_ns, self.poke, quota)
 
     def _give_back(self, ticket: Ticket) -> None:
-        """A caller left in the same turn in which it was admitted: the charge returns, and may admit the next."""
+        """Admitted in vain: its caller left in the same turn, say. The charge returns, and may admit the next."""
         granted = _granted(ticket)
         if granted is not None:
             candidate, charge = granted

@@ -22,6 +22,7 @@ from typing import IO, Any, NamedTuple, Self
 ROOT = Path(__file__).parents[1]
 WATCHDOG_S = 20
 COMMAND = (sys.executable, "-m", "sidecar")
+STARTED: list[Running] = []  # of this session, for a look at all they have said
 
 
 def clean_environ(more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -93,6 +94,7 @@ class Running:
         self.stderr: list[str] = []
         self._arrived = threading.Condition()
         self._open = 2
+        STARTED.append(self)
         self.process = subprocess.Popen(
             [*COMMAND, *words], env=clean_environ(environ), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

@@ -6,6 +6,7 @@ Lines of one turn of the event loop are written together: a write for each would
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 
@@ -17,9 +18,13 @@ _MOST_HELD = 64 * 1024  # bytes; beyond, they are written at once
 
 
 def write_stdout(lines: bytes) -> None:
-    """The real sink."""
-    sys.stdout.buffer.write(lines)
-    sys.stdout.buffer.flush()
+    """The real sink. A reader that goes away takes its log with it, and nothing else."""
+    try:
+        sys.stdout.buffer.write(lines)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # what is left in the buffer would fail again at the exit (Python's library reference, "Note on SIGPIPE")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Event(msgspec.Struct, omit_defaults=True):

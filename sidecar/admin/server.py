@@ -7,6 +7,7 @@ data port (design section 6, Admin).
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 from aiohttp import web
@@ -27,11 +28,11 @@ class AdminServer:
         self._entrance = entrance
         self._runner: web.ServerRunner | None = None
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; the port that was taken."""
+    async def start(self, bound: socket.socket) -> int:
+        """Listen on a socket that is bound; its port."""
         self._runner = web.ServerRunner(web.Server(self._serve, access_log=None), shutdown_timeout=1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
+        await web.SockSite(self._runner, bound).start()
         return int(self._runner.addresses[0][1])
 
     async def close(self) -> None:
@@ -41,7 +42,9 @@ class AdminServer:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.method not in ("GET", "HEAD"):
-            return _refused(Refusal(Reason.METHOD_NOT_ALLOWED, "The admin port answers GET and HEAD only."))
+            answer = _refused(Refusal(Reason.METHOD_NOT_ALLOWED, "The admin port answers GET and HEAD only."))
+            answer.headers["allow"] = "GET, HEAD"  # RFC 9110, 15.5.6
+            return answer
         if request.path == "/healthz":
             return web.Response(text="ok\n")
         if request.path == "/readyz":
@@ -53,7 +56,7 @@ class AdminServer:
 
     def _status_of(self, request: web.BaseRequest) -> web.StreamResponse:
         headers: list[Header] = [(name.lower(), value) for name, value in request.raw_headers]
-        entered = self._entrance.enter(b"GET", request.raw_path.encode(), headers, None)
+        entered = self._entrance.enter(b"GET", request.path.encode("utf-8", "replace"), headers, None)
         if isinstance(entered, Refusal):
             return _refused(entered)
         entered.leave()

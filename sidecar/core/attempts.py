@@ -29,7 +29,7 @@ class Send(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Enlist at every place and take the first that admits, until `until_ns`."""
+    """Enlist at every place and take the first that admits, until `until_ns`; then ask again."""
 
     places: list[tuple[Candidate, Cost]]
     until_ns: int
@@ -123,31 +123,29 @@ class Attempts:
 
     def _hold(self, now_ns: int, draw: float) -> Wait | Backoff | Refusal:
         outlooks = self._outlooks(now_ns)
-        waits_until_ns = min(self._policy.wait_until_ns, self._policy.deadline_ns)
-        retry_ns = self._retry_at(now_ns, draw)
+        until_ns = min(self._policy.wait_until_ns, self._policy.deadline_ns)
         soonest = soonest_of(outlooks)
-        may_wait = (
-            soonest is not None and now_ns < waits_until_ns and (soonest <= waits_until_ns or not is_timed(soonest))
-        )
-        if soonest is not None and may_wait and (retry_ns is None or soonest <= retry_ns):
-            return self._wait(now_ns, soonest, waits_until_ns, draw)
-        if retry_ns is not None and self._budget.take(now_ns):
+        if soonest is not None and (now_ns >= until_ns or (soonest > until_ns and is_timed(soonest))):
+            soonest = None  # patience ends before it
+        retry_ns = self._retry_at(now_ns, draw)
+        if retry_ns is not None and (soonest is None or retry_ns < soonest) and self._budget.take(now_ns):
             self._reopen()
             return Backoff(retry_ns)
-        return self._give_up(now_ns, outlooks)
+        step = None if soonest is None else self._wait(now_ns, draw, outlooks, until_ns)
+        return step or self._give_up(now_ns, outlooks)
 
-    def _wait(self, now_ns: int, soonest: int, waits_until_ns: int, draw: float) -> Wait | Backoff | Refusal:
+    def _wait(self, now_ns: int, draw: float, outlooks: list[Outlook], until_ns: int) -> Wait | Backoff | None:
         places = [
             (candidate, cost)
             for hop, cost in self._open_hops()
             for candidate in hop.places(cost, now_ns, self._passed_over)
         ]
-        if places:
-            return Wait(places, waits_until_ns)
-        if is_timed(soonest):
+        ends = [outlook.bench_ends_ns for outlook in outlooks if outlook.bench_ends_ns is not None]
+        if ends and min(ends) <= until_ns:
             # a bench ends at one instant for all who wait for it: they are spread over one backoff step
-            return Backoff(soonest + int(draw * self._policy.base_ns))
-        return self._give_up(now_ns, self._outlooks(now_ns))
+            asks_ns = min(ends) + int(draw * self._policy.base_ns)
+            return Wait(places, min(asks_ns, until_ns)) if places else Backoff(asks_ns)
+        return Wait(places, until_ns) if places else None
 
     def _retry_at(self, now_ns: int, draw: float) -> int | None:
         """When the same target may be tried again after a failure of its own, or None."""

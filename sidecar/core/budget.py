@@ -25,6 +25,7 @@ class LimitSpec(NamedTuple):
     source: Source = Source.CONFIG
     algorithm: str = "sliding"
     calendar: Calendar | None = None
+    transit_ns: int = 0  # how much later than we the provider may count, see windows.py
 
 
 class QuotaSpec(NamedTuple):
@@ -35,6 +36,7 @@ class QuotaSpec(NamedTuple):
     concurrency: int | None = None  # requests in flight at once; None: no cap known
     algorithms: Mapping[tuple[Axis, int], str] = {}  # of windows that are only learned; "sliding" where absent
     calendar: Calendar | None = None  # for fixed windows of its length that are only learned
+    transit_ns: int = 0  # of windows that are only learned
     learn: bool = True
     rule: ChargeRule = ChargeRule()
     replicas: int = 1  # sidecars that share this account by division: each takes limit / replicas
@@ -72,7 +74,7 @@ class Budget:
         """`is_heard`: the limit is not configured; `hear` follows and gives it its source and its end."""
         self.axis = spec.axis
         self.column = int(spec.axis)  # the plain int indexes tuples faster than the enum
-        self.window = make(spec.algorithm, _share(spec.limit, replicas), spec.window_ns, spec.calendar)
+        self.window = make(spec.algorithm, _share(spec.limit, replicas), spec.window_ns, spec.calendar, spec.transit_ns)
         self.full_limit = spec.limit
         self.source = spec.source
         self.spec = None if is_heard else spec
@@ -131,7 +133,7 @@ class Budget:
         if spec is not None and (spec.algorithm, spec.calendar) != self._shape:
             used = self.window.limit - self.window.remaining(now)
             self._shape = (spec.algorithm, spec.calendar)
-            self.window = make(spec.algorithm, self.window.limit, spec.window_ns, spec.calendar)
+            self.window = make(spec.algorithm, self.window.limit, spec.window_ns, spec.calendar, spec.transit_ns)
             self.window.spend(used, now)
         self.spec = spec
         self._replicas = replicas

@@ -21,6 +21,9 @@ from sidecar.core.routing import Route, native_model, native_provider, pin, rout
 from sidecar.core.snapshot import Snapshot, Target
 from sidecar.core.tokens import text_bytes
 
+# names and paths at all providers stay far below; what is kept by model stays bounded (E1)
+_MODEL_CHARS = 512
+
 # compressed speech is 4 to 16 kB a second; the smaller figure would charge a short clip as a long one
 _AUDIO_BYTES_PER_SECOND = 16_000
 
@@ -51,25 +54,57 @@ def understand(snapshot: Snapshot, request: Request, ownership: Ownership) -> Ca
     envelope = _peek(request, content_type, is_multipart, surface)
     if isinstance(envelope, Refusal):
         return envelope
+    destination = _destination(snapshot, surface, envelope)
+    if isinstance(destination, Refusal):
+        return destination
+    owner = ownership.owner_of(path_ids(surface.path) + envelope.references)
+    route = _route(snapshot, destination, wishes.key, owner)
+    if isinstance(route, Refusal):
+        return route
+    model = destination.model
+    size = _size(request, envelope, surface, is_multipart, bool(model))
+    return Call(surface, wishes, envelope, model, route, size, is_multipart, destination.native)
+
+
+class _Destination(NamedTuple):
+    targets: tuple[Target, ...]
+    model: str | None
     native: NativeSurface | None = None
+
+
+def _destination(snapshot: Snapshot, surface: Surface, envelope: Envelope) -> _Destination | Refusal:
     if surface.kind is Kind.NATIVE:
         provider = native_provider(snapshot, surface.provider)
         if isinstance(provider, Refusal):
             return provider
         native = provider.entry.native_surface(surface.path.decode("ascii"))
         model = native_model(native, surface.path, envelope.model)
-        targets: tuple[Target, ...] = (Target(provider, model or ""),)
-    else:
-        model = surface.model or envelope.model
-        if model is None and needs_model(surface.endpoint):
-            message = "The request names no model; add a string field 'model' to its body."
-            return Refusal(Reason.MODEL_MISSING, message, param="model")
-        targets = route_model(snapshot, model) if model else (Target(snapshot.first, ""),)
-    route = _route(snapshot, targets, wishes, ownership.owner_of(path_ids(surface.path) + envelope.references))
-    if isinstance(route, Refusal):
-        return route
-    size = _size(request, envelope, surface, is_multipart, bool(model))
-    return Call(surface, wishes, envelope, model, route, size, is_multipart, native)
+        return _too_long(model) or _Destination((Target(provider, model or ""),), model, native)
+    model = surface.model or envelope.model or None
+    if model is not None:
+        return _too_long(model) or _Destination(route_model(snapshot, model), model)
+    if needs_model(surface.endpoint):
+        message = "The request names no model; add a string field 'model' to its body."
+        return Refusal(Reason.MODEL_MISSING, message, param="model")
+    return _Destination((Target(snapshot.first, ""),), None)
+
+
+def _too_long(model: str | None) -> Refusal | None:
+    if model is None or len(model) <= _MODEL_CHARS:
+        return None
+    message = f"No model has a name of {len(model)} characters; at most {_MODEL_CHARS} are looked at."
+    return Refusal(Reason.MODEL_UNAVAILABLE, message, param="model")
+
+
+def _route(snapshot: Snapshot, destination: _Destination, label: str | None, owner: str | None) -> Route | Refusal:
+    targets, is_native = destination.targets, destination.native is not None
+    if label is not None:
+        return pin(snapshot, targets, label, is_native)
+    if owner is not None:
+        owned = pin(snapshot, targets, owner, is_native)
+        if not isinstance(owned, Refusal):
+            return owned  # a key that left the configuration owns nothing any more
+    return Route(targets)
 
 
 def _peek(request: Request, content_type: bytes, is_multipart: bool, surface: Surface) -> Envelope | Refusal:
@@ -85,16 +120,6 @@ def _peek(request: Request, content_type: bytes, is_multipart: bool, surface: Su
 
 def _is_json(content_type: bytes) -> bool:
     return b"json" in content_type
-
-
-def _route(snapshot: Snapshot, targets: tuple[Target, ...], wishes: Controls, owner: str | None) -> Route | Refusal:
-    if wishes.key is not None:
-        return pin(snapshot, targets, wishes.key)
-    if owner is not None:
-        owned = pin(snapshot, targets, owner)
-        if not isinstance(owned, Refusal):
-            return owned  # a key that left the configuration owns nothing any more
-    return Route(targets)
 
 
 def _size(request: Request, envelope: Envelope, surface: Surface, is_multipart: bool, has_model: bool) -> Size:

@@ -19,7 +19,7 @@ def report(snapshot: Snapshot) -> Iterator[str]:
     yield f"admin    http://{config.admin}"
     for place, (each, provider) in enumerate(zip(config.providers, snapshot.providers.values(), strict=True)):
         yield ""
-        yield f"provider {provider.name}   {provider.origin.scheme}://{provider.host.decode()}{provider.base_path.decode()}"
+        yield f"provider {provider.name}   {provider.url}"
         yield f"  speaks {provider.dialect}; limits are {'learned as well' if provider.learns else 'taken as given'}"
         yield from _keys(each, provider)
         yield from _limits(snapshot, place, provider)
@@ -52,6 +52,8 @@ def _limits(snapshot: Snapshot, place: int, provider: Provider) -> Iterator[str]
     for account in accounts:
         for model in models:
             applied = effective(provider.limits, account, model)
+            if not applied.values:
+                yield f"  limit  {account} x {model}   none configured"
             for field, (limit, index) in applied.values.items():
                 counted = f"   counted by {_algorithm(provider, field)}" if field in AXES else ""
                 shared = f"   shared by pool {applied.pool}" if applied.pool else ""

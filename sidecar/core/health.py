@@ -3,7 +3,7 @@
 A standing is one instant before which nobody calls, and the outcome that put it there. What a quota allows is not
 decided here (quota.py), nor what to do next (attempts.py). Bench times only grow: a shorter one never replaces a
 longer one (acceptance A9, A12). Every bench ends by itself, but for a key the provider calls invalid: that one is
-off until its secret changes (H6).
+off until its secret changes, or the address it is sent to (H6).
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from sidecar.core.outcomes import Outcome
 
 FOREVER_NS = 2**62  # until the configuration changes
-# models are named by callers: the map of their standings is bounded, the longest unused leave (E1)
-_MAX_NAMED = 4096
+# models are named by callers: of those that nobody configured, so many standings are kept (E1)
+_MAX_PASSING = 4096
+_LOOKS = 8  # standings looked at for each newcomer, so that the cost of one does not grow with the map
 
 
 class Standing:
@@ -46,25 +47,38 @@ class Standing:
 
 
 class Standings:
-    """Standings by name; those of callers' own models in a bounded map."""
+    """Standings by name. Passing ones, of models that only callers name, are bounded; good ones leave first."""
 
-    def __init__(self, most: int = _MAX_NAMED) -> None:
-        self._by_name: OrderedDict[str, Standing] = OrderedDict()
+    def __init__(self, most: int = _MAX_PASSING) -> None:
+        self._by_name: dict[str, Standing] = {}
+        self._passing: OrderedDict[str, None] = OrderedDict()
         self._most = most
 
-    def of(self, name: str, now_ns: int) -> Standing:
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def of(self, name: str, now_ns: int, is_passing: bool = False) -> Standing:
         """The standing of `name`, made good when it is new."""
         standing = self._by_name.get(name)
         if standing is None:
             standing = self._by_name[name] = Standing()
-            self._shrink(now_ns)
+            if is_passing:
+                self._make_room(now_ns)
+                self._passing[name] = None
+        elif not is_passing:
+            self._passing.pop(name, None)  # configured since
         return standing
 
-    def _shrink(self, now_ns: int) -> None:
-        if len(self._by_name) > self._most:
-            idle = next((name for name, standing in self._by_name.items() if standing.until_ns <= now_ns), None)
-            if idle is not None:
-                del self._by_name[idle]
+    def _make_room(self, now_ns: int) -> None:
+        if len(self._passing) < self._most:
+            return
+        for _ in range(_LOOKS):
+            name = next(iter(self._passing))
+            if self._by_name[name].until_ns <= now_ns:
+                break
+            self._passing.move_to_end(name)
+        oldest, _ = self._passing.popitem(last=False)
+        del self._by_name[oldest]
 
     def items(self) -> Iterator[tuple[str, Standing]]:
         """Every standing that is kept, for the status page."""
@@ -75,13 +89,22 @@ class Health:
     """All standings of a process, by what they are about. They outlive a reload."""
 
     def __init__(self) -> None:
-        self.keys = Standings(2**62)  # bounded by the configuration
+        self.keys = Standings()
         self.key_models = Standings()
         self.targets = Standings()
         self._secrets: dict[str, int] = {}
+        self._places: dict[str, str] = {}
+
+    def note_place(self, provider: str, place: str) -> None:
+        """Where a provider is, as now configured; what was found elsewhere says nothing of a new place."""
+        if self._places.get(provider, place) != place:
+            for name, standing in self.targets.items():
+                if name.partition("/")[0] == provider:
+                    standing.clear()
+        self._places[provider] = place
 
     def note_secret(self, key: str, fingerprint: int) -> None:
-        """A key's secret as now loaded; a changed one gets its good standing back (H6)."""
+        """A key's secret and where it goes, as now loaded; a changed one gets its good standing back (H6)."""
         if self._secrets.get(key, fingerprint) != fingerprint:
             self.keys.of(key, 0).clear()
             for name, standing in self.key_models.items():

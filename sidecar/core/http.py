@@ -15,8 +15,8 @@ Header = tuple[bytes, bytes]
 class Request(msgspec.Struct, frozen=True):
     """One request as it arrived, its body complete.
 
-    `target` is the origin-form target exactly as received (path, `?`, query), never decoded or normalised. `caller`: the
-    name of the token it came with, None where none is asked for.
+    `target` is the origin-form target exactly as received (path, `?`, query), never decoded or normalised.
+    `caller`: the name of the token it came with, None where none is asked for.
     """
 
     method: bytes

@@ -76,7 +76,8 @@ class Outlook(NamedTuple):
 
     free_at_ns: int | None  # None: none of them before something changes that is no matter of time
     never_fits: bool  # the request is larger than every usable key's budget
-    cause: Outcome | None  # what bars the keys, where it is not their quota
+    cause: Outcome | None  # what bars the key that frees first, where it is not its quota
+    bench_ends_ns: int | None = None  # when the first of those ends that are not called for now
 
 
 class Size(NamedTuple):
@@ -134,22 +135,22 @@ class Keys:
 
     def outlook(self, cost: Cost, now_ns: int, passed_over: Collection[Candidate]) -> Outlook:
         """What to expect of this target when `admit` found nothing. Off the hot path: looks at every key."""
+        usable = [each for each in self.candidates if each.key.is_present and each.standing().until_ns < FOREVER_NS]
+        fitting = [(each, free_ns) for each in usable if (free_ns := each.quota.free_at(cost, now_ns)) is not None]
         soonest: int | None = None
-        fits = False
         cause: Outcome | None = None
-        for candidate in self.candidates:
-            quota_ns = candidate.quota.free_at(cost, now_ns)
-            if quota_ns is None:
+        bench_ends_ns: int | None = None
+        for candidate, quota_ns in fitting:
+            if candidate in passed_over:
                 continue
-            fits = True
             standing = candidate.standing()
-            if standing.until_ns > now_ns:
-                cause = standing.cause
-            if candidate in passed_over or not candidate.key.is_present or standing.until_ns >= FOREVER_NS:
-                continue
             free_ns = max(quota_ns, standing.until_ns)
-            soonest = free_ns if soonest is None else min(soonest, free_ns)
-        return Outlook(soonest, bool(self.candidates) and not fits, cause)
+            if soonest is None or free_ns < soonest:
+                soonest = free_ns
+                cause = standing.cause if now_ns < standing.until_ns == free_ns else None
+            if standing.until_ns > now_ns:
+                bench_ends_ns = min(standing.until_ns, bench_ends_ns or standing.until_ns)
+        return Outlook(soonest, bool(usable) and not fitting, cause, bench_ends_ns)
 
     def places(self, cost: Cost, now_ns: int, passed_over: Collection[Candidate]) -> list[Candidate]:
         """The candidates worth waiting for: in good standing, only their quota is spent."""

@@ -11,7 +11,7 @@ import msgspec
 
 
 class _Listed(msgspec.Struct):
-    data: list[msgspec.Raw] = []
+    data: list[msgspec.Raw]
 
 
 class _Identified(msgspec.Struct):

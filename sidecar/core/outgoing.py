@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from sidecar.core import body, multipart
 from sidecar.core.call import Call
 from sidecar.core.headers import request_headers, upstream_head
 from sidecar.core.http import Request, find
 from sidecar.core.keys import Candidate
-from sidecar.core.paths import Kind
-from sidecar.core.snapshot import Provider
+from sidecar.core.paths import Endpoint, Kind
+from sidecar.core.snapshot import Target
 
 
 class Outgoing(NamedTuple):
@@ -39,7 +39,7 @@ def prepare(call: Call, request: Request, candidate: Candidate, strict: bool) ->
         path = call.surface.path + _without_credentials(call.surface.query, call.native.credentials_in_query)
     else:
         auth = provider.auth[candidate.key.ident]
-        path = _path(provider, target.model, call.surface.path) + call.surface.query
+        path = _path(call, target) + call.surface.query
     # a body, even an empty one that was announced, keeps its length
     has_length = bool(content) or find(request.headers, b"content-length") is not None
     kept = request_headers(request.headers, [name for name, _ in auth])
@@ -61,7 +61,12 @@ def _fit_body(call: Call, request: Request, candidate: Candidate, strict: bool) 
     return content, dropped + tuple(f"messages[].{name}" for name in within)
 
 
-def _path(provider: Provider, model: str, path: bytes) -> bytes:
+def _path(call: Call, target: Target) -> bytes:
+    provider, model = target
+    path = call.surface.path
+    if call.surface.endpoint is Endpoint.MODEL:
+        # asked for by a public name, it would be reported missing, and the target parked
+        return provider.base_path + (path if model == call.model else b"/models/" + quote(model, "/:@").encode("ascii"))
     template = provider.entry.model_path
     if template is None or not model:
         return provider.base_path + path
@@ -72,6 +77,5 @@ def _without_credentials(query: bytes, names: Collection[str]) -> bytes:
     """The query less the parameters in which a caller may have put a key of its own."""
     if not query or not names:
         return query
-    unwanted = tuple(name.encode() + b"=" for name in names)
-    kept = [part for part in query[1:].split(b"&") if not part.startswith(unwanted)]
+    kept = [part for part in query[1:].split(b"&") if unquote(part.partition(b"=")[0].decode("ascii")) not in names]
     return b"?" + b"&".join(kept) if kept else b""

@@ -250,7 +250,7 @@ class Quota:
             return None
         spec = self.spec
         algorithm = spec.algorithms.get((axis, window_ns), "sliding")
-        limit_spec = LimitSpec(axis, window_ns, limit, reading.source, algorithm, spec.calendar)
+        limit_spec = LimitSpec(axis, window_ns, limit, reading.source, algorithm, spec.calendar, spec.transit_ns)
         budget = Budget(limit_spec, spec.replicas, is_heard=True)
         self._budgets = (*self._budgets, budget)
         return budget

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from sidecar.core.health import FOREVER_NS, Health
+from sidecar.core.health import Health
 from sidecar.core.keys import Candidate, Keys
 from sidecar.core.ledger import Ledger
 from sidecar.core.outcomes import Outcome
 from sidecar.core.snapshot import Key, Snapshot, Target
 from sidecar.core.tokens import Calibration
 
-_MAX_TARGETS = 4096
+_MAX_CANDIDATES = 1 << 14  # about 1 kB each; a target that was left out is built again when it is asked for
+_MAX_CALIBRATIONS = 4096
 
 
 class Roster:
@@ -26,6 +27,7 @@ class Roster:
         self.ledger = Ledger(snapshot.quota_spec)
         self.health = Health()
         self._keys: OrderedDict[Target, Keys] = OrderedDict()
+        self._count = 0  # candidates of all targets that are kept
         self._calibrations: OrderedDict[str, Calibration] = OrderedDict()
         self.reload(snapshot, now_ns)
 
@@ -33,17 +35,23 @@ class Roster:
         """Serve by another configuration from now on; what was used stays used."""
         self.snapshot = snapshot
         self._keys.clear()
-        for key in snapshot.each_key():
-            self.health.note_secret(key.ident, key.fingerprint())
+        self._count = 0
+        for provider in snapshot.providers.values():
+            self.health.note_place(provider.name, provider.url)
+            for key in provider.keys:
+                self.health.note_secret(key.ident, key.fingerprint(provider.url))
         self.ledger.reconfigure(snapshot.quota_spec, now_ns)
 
     def keys(self, target: Target, now_ns: int) -> Keys:
         """All keys of a target."""
         keys = self._keys.get(target)
         if keys is None:
-            keys = self._keys[target] = self._build(target, target.provider.keys, now_ns)
-            if len(self._keys) > _MAX_TARGETS:
-                self._keys.popitem(last=False)
+            keys = self._build(target, target.provider.keys, now_ns)
+            self._count += len(keys.candidates)
+            while self._keys and self._count > _MAX_CANDIDATES:
+                _, oldest = self._keys.popitem(last=False)
+                self._count -= len(oldest.candidates)
+            self._keys[target] = keys
         return keys
 
     def only(self, target: Target, key: Key, now_ns: int) -> Keys:
@@ -52,15 +60,16 @@ class Roster:
 
     def _build(self, target: Target, keys: tuple[Key, ...], now_ns: int) -> Keys:
         name = str(target)
+        is_passing = not self.snapshot.is_known(target.model)
         candidates = tuple(
             Candidate(
                 target,
                 key,
                 self.ledger.quota(key.account, target.model, now_ns),
                 (
-                    self.health.targets.of(name, now_ns),
+                    self.health.targets.of(name, now_ns, is_passing),
                     self.health.keys.of(key.ident, now_ns),
-                    self.health.key_models.of(f"{key.ident} {target.model}", now_ns),
+                    self.health.key_models.of(f"{key.ident} {target.model}", now_ns, is_passing),
                 ),
             )
             for key in keys
@@ -71,13 +80,23 @@ class Roster:
         calibration = self._calibrations.get(name)
         if calibration is None:
             calibration = self._calibrations[name] = Calibration()
-            if len(self._calibrations) > _MAX_TARGETS:
+            if len(self._calibrations) > _MAX_CALIBRATIONS:
                 self._calibrations.popitem(last=False)
         return calibration
 
-    def is_accepted(self, key: Key) -> bool:
-        """Whether no provider has called the key invalid."""
-        return self.health.keys.of(key.ident, 0).until_ns < FOREVER_NS
+    def is_callable(self, key: Key, now_ns: int) -> bool:
+        """Whether the key is there and nothing is known against it."""
+        return key.is_present and self.health.keys.of(key.ident, now_ns).until_ns <= now_ns
+
+    def usable_names(self, now_ns: int) -> list[str]:
+        """The public names of which at least one target may be called."""
+        parked = self.parked(now_ns)
+        reached = {key.provider for key in self.snapshot.each_key() if self.is_callable(key, now_ns)}
+        return [
+            name
+            for name, chain in self.snapshot.chains.items()
+            if any(target.provider.name in reached and str(target) not in parked for target in chain)
+        ]
 
     def parked(self, now_ns: int) -> set[str]:
         """The targets (`provider/model`) that were found not to exist, for as long as that is believed."""

@@ -45,8 +45,11 @@ def native_provider(snapshot: Snapshot, name: str) -> Provider | Refusal:
     return provider
 
 
-def pin(snapshot: Snapshot, targets: tuple[Target, ...], label: str) -> Route | Refusal:
-    """Only the key called `label` (`team-a` or `groq/team-a`) may serve, at whichever target is its provider's."""
+def pin(snapshot: Snapshot, targets: tuple[Target, ...], label: str, is_native: bool = False) -> Route | Refusal:
+    """Only the key called `label` (`team-a` or `groq/team-a`) may serve, at whichever target is its provider's.
+
+    `is_native`: the path is the targets' own, which no other provider has.
+    """
     named = [key for key in snapshot.each_key() if label in (key.name, key.ident)]
     if not named:
         return Refusal(Reason.UNKNOWN_KEY, f"x-sidecar-key: no key is called {label[:64]!r}.")
@@ -54,6 +57,9 @@ def pin(snapshot: Snapshot, targets: tuple[Target, ...], label: str) -> Route | 
         for key in named:
             if key.provider == target.provider.name:
                 return Route((target,), key)
+    if is_native:
+        message = f"x-sidecar-key: no key of {targets[0].provider.name} is called {label[:64]!r}."
+        return Refusal(Reason.UNKNOWN_KEY, message)
     if len(named) > 1:
         choices = ", ".join(key.ident for key in named)
         return Refusal(Reason.UNKNOWN_KEY, f"x-sidecar-key: {label[:64]!r} is ambiguous; say one of {choices}.")

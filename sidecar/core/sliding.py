@@ -19,10 +19,11 @@ class SlidingWindow:
     What is spent within 1/63 of the window shares a slot and comes back with the newest of it: the strict side.
     """
 
-    __slots__ = ("_grain", "_newest", "_opened", "_spent", "_used", "limit", "window_ns")
+    __slots__ = ("_grain", "_newest", "_opened", "_spent", "_used", "limit", "transit_ns", "window_ns")
 
-    def __init__(self, limit: int, window_ns: int) -> None:
+    def __init__(self, limit: int, window_ns: int, transit_ns: int = 0) -> None:
         self.limit = limit
+        self.transit_ns = transit_ns
         self.window_ns = window_ns
         self._grain = -(-window_ns // (SLOTS - 1))
         self._newest: list[int] = []  # the newest instant of each slot, ascending
@@ -52,25 +53,28 @@ class SlidingWindow:
         if newest and newest[0] + self.window_ns <= now:
             self._expire(now)
         self._used += amount
-        if not newest or now - self._opened >= self._grain:
-            newest.append(now)
+        at = now + self.transit_ns
+        if not newest or at - self._opened >= self._grain:
+            newest.append(at)
             self._spent.append(amount)
-            self._opened = now
+            self._opened = at
             return
-        if now >= newest[-1]:
-            newest[-1] = now
+        if at >= newest[-1]:
+            newest[-1] = at
             self._spent[-1] += amount
         else:
-            self._spent[bisect_left(newest, now)] += amount
+            self._spent[bisect_left(newest, at)] += amount
 
     def refund(self, amount: int, now: int, spent_ns: int | None = None) -> None:
         self._expire(now)
         if spent_ns is None:
             slot = len(self._newest) - 1
-        elif spent_ns + self.window_ns <= now:
+        elif spent_ns + self.transit_ns + self.window_ns <= now:
             return
         else:
-            slot = bisect_left(self._newest, spent_ns)  # slots do not overlap: the first that ends at or after it
+            slot = bisect_left(
+                self._newest, spent_ns + self.transit_ns
+            )  # slots do not overlap: the first that ends at or after it
         if 0 <= slot < len(self._newest):
             self._give_back(slot, amount)
 

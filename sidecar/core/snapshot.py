@@ -17,11 +17,14 @@ from sidecar.core.catalog import Provider as CatalogProvider
 from sidecar.core.config import Config, KeyConfig, ProviderConfig
 from sidecar.core.effective import AXES, effective
 from sidecar.core.http import Header, Origin
-from sidecar.core.limits import Source
+from sidecar.core.limits import SECOND, Source
 from sidecar.core.quota import LimitSpec, QuotaSpec
 from sidecar.core.secret import Secret
 from sidecar.core.windows import Calendar
 
+# How much later than we a provider may count a request: name, TCP, TLS on a cold connection, and a burst's own queue.
+# A window of a minute loses less than one in a hundred of its requests to it.
+TRANSIT_NS = SECOND // 2
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -49,10 +52,10 @@ class Key:
         """The secret as it may stand in a header, to be looked for where it must not be."""
         return self.secret.reveal().encode("ascii") if self.secret is not None else None
 
-    def fingerprint(self) -> int:
-        """A number that changes with the secret and tells nothing of it."""
+    def fingerprint(self, place: str) -> int:
+        """A number that changes with the secret and with where it is sent, and tells nothing of either."""
         text = self.secret.reveal() if self.secret is not None else ""
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+        return int.from_bytes(hashlib.sha256(f"{text} {place}".encode()).digest()[:8])
 
     def __repr__(self) -> str:
         return f"<Key {self.ident} {'present' if self.is_present else 'missing'}>"
@@ -77,8 +80,13 @@ class Provider:
         self.host = (literal if port == _DEFAULT_PORTS[url.scheme] else f"{literal}:{port}").encode("ascii")
         self.auth = {key.ident: key.auth(entry.auth) for key in keys}
 
+    @property
+    def url(self) -> str:
+        """Where its OpenAI surface is: the base URL, normalised."""
+        return f"{self.origin.scheme}://{self.host.decode()}{self.base_path.decode()}"
+
     def __repr__(self) -> str:
-        return f"<Provider {self.name} at {self.origin.scheme}://{self.host.decode()} {list(self.keys)}>"
+        return f"<Provider {self.name} at {self.url} {list(self.keys)}>"
 
 
 class Target(NamedTuple):
@@ -133,17 +141,22 @@ class Snapshot:
                 continue
             axis, window_ns = AXES[field]
             algorithm = algorithms.get((axis, window_ns), "sliding")
-            specs.append(LimitSpec(axis, window_ns, limit, Source.CONFIG, algorithm, calendar))
+            specs.append(LimitSpec(axis, window_ns, limit, Source.CONFIG, algorithm, calendar, TRANSIT_NS))
         return QuotaSpec(
             key=f"pool:{applied.pool}" if applied.pool else model,
             specs=tuple(specs),
             concurrency=concurrency,
             algorithms=algorithms,
             calendar=calendar,
+            transit_ns=TRANSIT_NS,
             learn=provider.learns,
             rule=provider.entry.charge,
-            is_known=model in self._known_models or model in self.catalog.listed,
+            is_known=self.is_known(model),
         )
+
+    def is_known(self, model: str) -> bool:
+        """Whether the configuration or the catalog names that model; others are named by callers alone."""
+        return model in self._known_models or model in self.catalog.listed
 
     def __repr__(self) -> str:
         return f"<Snapshot of {', '.join(self.names)}; {len(self.chains)} models>"

@@ -26,12 +26,13 @@ class Window(msgspec.Struct, omit_defaults=True):
 
 
 class QuotaStatus(msgspec.Struct, omit_defaults=True):
-    """One account at one model (or pool of models)."""
+    """One account at one model (or pool of models). `concurrency`: how many may be in flight, where that is known."""
 
     model: str
     in_flight: int
     waiting: int
     windows: list[Window]
+    concurrency: int | None = None
     cooldown_s: float = 0.0
 
 
@@ -54,7 +55,7 @@ class KeyStatus(msgspec.Struct, omit_defaults=True):
 
 
 class ProviderStatus(msgspec.Struct, omit_defaults=True):
-    """One provider."""
+    """One provider. `benched`: by model; "" for requests that name none."""
 
     name: str
     url: str
@@ -75,7 +76,7 @@ def _provider(roster: Roster, provider: Provider, quotas: dict[str, list[Quota]]
     accounts = dict.fromkeys(key.account for key in provider.keys)
     return ProviderStatus(
         name=provider.name,
-        url=f"{provider.origin.scheme}://{provider.host.decode()}{provider.base_path.decode()}",
+        url=provider.url,
         keys=[_key(roster, key, now_ns) for key in provider.keys],
         accounts={
             account.partition("/")[2]: [_quota(quota, now_ns) for quota in quotas.get(account, [])]
@@ -84,7 +85,7 @@ def _provider(roster: Roster, provider: Provider, quotas: dict[str, list[Quota]]
         benched={
             name.partition("/")[2]: bench
             for name, standing in roster.health.targets.items()
-            if name.startswith(f"{provider.name}/") and (bench := _bench(standing, now_ns)) is not None
+            if name.partition("/")[0] == provider.name and (bench := _bench(standing, now_ns)) is not None
         },
     )
 
@@ -120,7 +121,7 @@ def _quota(quota: Quota, now_ns: int) -> QuotaStatus:
         for view in quota.views(now_ns)
     ]
     cooldown = _seconds(quota.cooldown_until - now_ns)
-    return QuotaStatus(quota.model, quota.inflight, quota.line.waiting, windows, cooldown)
+    return QuotaStatus(quota.model, quota.inflight, quota.line.waiting, windows, quota.concurrency, cooldown)
 
 
 def _seconds(duration_ns: int) -> float:

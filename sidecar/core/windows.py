@@ -3,6 +3,9 @@
 Decides: does an amount fit now, when will it, what is left. Refuses to know what is counted, for whom, and what time it
 is. Tests and spends are separate steps, so that many windows can be tested before any is spent.
 
+What we spend the provider counts a little later, when it has arrived there. `transit_ns` is how much later at most:
+within it a window of ours never refills sooner than the provider's, at the price of one transit for each busy spell.
+
 `TokenBucket` is the generic cell rate algorithm (ITU-T I.371, annex A) in one integer. Where a provider's algorithm is
 unknown, `SlidingWindow` is the safe choice: what it admits the other two of the same limit admit as well (as long as no
 calendar window is longer than `window_ns`).
@@ -77,21 +80,25 @@ class TokenBucket:
     """Refills continuously, `limit` units per window, and holds at most `limit` (Groq, OpenAI).
 
     The one integer is the theoretical arrival time, the instant at which the bucket is whole, counted in 1/limit ns:
-    then a unit costs exactly `window_ns`, nothing is ever rounded, and testing needs no division.
+    then a unit costs exactly `window_ns`, nothing is ever rounded, and testing needs no division. Until `_refills_ns`
+    nothing refills: the first request that leaves a whole bucket is on its way.
     """
 
-    __slots__ = ("_arrival", "_capacity", "limit", "window_ns")
+    __slots__ = ("_arrival", "_capacity", "_refills_ns", "limit", "transit_ns", "window_ns")
 
-    def __init__(self, limit: int, window_ns: int) -> None:
+    def __init__(self, limit: int, window_ns: int, transit_ns: int = 0) -> None:
         self.limit = limit
         self.window_ns = window_ns
+        self.transit_ns = transit_ns
         self._capacity = limit * window_ns
         self._arrival = 0
+        self._refills_ns = 0
 
     def fits(self, amount: int, now: int) -> bool:
         if amount > self.limit:
             return False
-        return self._arrival + amount * self.window_ns <= now * self.limit + self._capacity or amount == 0
+        present = now if now > self._refills_ns else self._refills_ns
+        return self._arrival + amount * self.window_ns <= present * self.limit + self._capacity or amount == 0
 
     def free_at(self, amount: int, now: int) -> int | None:
         if amount > self.limit:
@@ -101,8 +108,11 @@ class TokenBucket:
         return -((self._capacity - self._arrival - amount * self.window_ns) // self.limit)
 
     def spend(self, amount: int, now: int) -> None:
-        arrival, present = self._arrival, now * self.limit
-        self._arrival = (arrival if arrival > present else present) + amount * self.window_ns
+        arrival = self._arrival
+        if arrival <= now * self.limit:
+            self._refills_ns = now + self.transit_ns
+            arrival = self._refills_ns * self.limit
+        self._arrival = arrival + amount * self.window_ns
 
     def refund(self, amount: int, now: int, spent_ns: int | None = None) -> None:
         back = amount * self.window_ns
@@ -114,7 +124,7 @@ class TokenBucket:
         self._arrival -= back
 
     def remaining(self, now: int) -> int:
-        level = self._arrival - now * self.limit
+        level = self._arrival - (now if now > self._refills_ns else self._refills_ns) * self.limit
         if level <= 0:
             return self.limit
         return (self._capacity - level) // self.window_ns if level < self._capacity else 0
@@ -123,12 +133,19 @@ class TokenBucket:
         return max(now, -(-self._arrival // self.limit)) if self.limit else now
 
     def observe(self, remaining: int, now: int, whole_ns: int | None = None) -> None:
-        # `whole_ns` says nothing new here: it follows from `remaining`. An equal count keeps our fraction of a unit.
-        if remaining != self.remaining(now):
-            self._arrival = now * self.limit + max(0, self.limit - remaining) * self.window_ns
+        if remaining == self.remaining(now):
+            return  # keeps our fraction of a unit
+        self._refills_ns = 0
+        self._arrival = now * self.limit + max(0, self.limit - remaining) * self.window_ns
+        if whole_ns is not None:
+            # says the same more finely, unless it belongs to another count
+            told = whole_ns * self.limit
+            if self._arrival - self.window_ns < told < self._arrival + self.window_ns:
+                self._arrival = told
 
     def set_limit(self, limit: int, now: int) -> None:
-        level = max(0, self._arrival - now * self.limit)
+        level = max(0, self._arrival - max(now, self._refills_ns) * self.limit)
+        self._refills_ns = 0
         self.limit = limit
         self._capacity = limit * self.window_ns
         self._arrival = now * limit + level
@@ -138,6 +155,7 @@ class TokenBucket:
 
     def restore(self, state: tuple[int, ...], now: int) -> None:
         arrival, old_limit = state
+        self._refills_ns = 0
         self._arrival = now * self.limit + max(0, arrival - now * old_limit)
 
     def __repr__(self) -> str:
@@ -147,11 +165,13 @@ class TokenBucket:
 class FixedWindow:
     """At most `limit` from one boundary of the calendar to the next (Cerebras)."""
 
-    __slots__ = ("_ends_ns", "_since_ns", "_used", "calendar", "limit", "window_ns")
+    __slots__ = ("_ends_ns", "_late", "_since_ns", "_used", "calendar", "limit", "transit_ns", "window_ns")
 
-    def __init__(self, limit: int, window_ns: int, calendar: Calendar | None = None) -> None:
+    def __init__(self, limit: int, window_ns: int, calendar: Calendar | None = None, transit_ns: int = 0) -> None:
         self.limit = limit
         self.window_ns = window_ns
+        self.transit_ns = transit_ns
+        self._late = 0  # spent so shortly before the end that the provider may count it in the next window
         self.calendar = calendar or Calendar(window_ns)
         self._used = 0
         self._since_ns = 0  # when this window was first looked at: no spend of it is older
@@ -171,6 +191,8 @@ class FixedWindow:
         if now >= self._ends_ns:
             self._turn(now)
         self._used += amount
+        if now >= self._ends_ns - self.transit_ns:
+            self._late += amount
 
     def refund(self, amount: int, now: int, spent_ns: int | None = None) -> None:
         if now >= self._ends_ns:
@@ -199,7 +221,8 @@ class FixedWindow:
         self._since_ns, self._ends_ns, self._used = state
 
     def _turn(self, now: int) -> None:
-        self._used = 0
+        self._used = self._late if now < self._ends_ns + self.window_ns else 0
+        self._late = 0
         self._since_ns = now
         self._ends_ns = self.calendar.next_after(now)
 
@@ -210,14 +233,14 @@ class FixedWindow:
 ALGORITHMS = ("token_bucket", "sliding", "fixed")
 
 
-def make(algorithm: str, limit: int, window_ns: int, calendar: Calendar | None = None) -> Window:
+def make(algorithm: str, limit: int, window_ns: int, calendar: Calendar | None = None, transit_ns: int = 0) -> Window:
     """A whole window of that algorithm (one of ALGORITHMS). Fixed ones follow `calendar` if it is of their length, and
     UTC otherwise: a provider's zone moves its days, not its minutes."""
     if algorithm == "token_bucket":
-        return TokenBucket(limit, window_ns)
+        return TokenBucket(limit, window_ns, transit_ns)
     if algorithm == "sliding":
-        return SlidingWindow(limit, window_ns)
+        return SlidingWindow(limit, window_ns, transit_ns)
     if algorithm == "fixed":
         fitting = calendar if calendar is not None and calendar.window_ns == window_ns else None
-        return FixedWindow(limit, window_ns, fitting)
+        return FixedWindow(limit, window_ns, fitting, transit_ns)
     raise ValueError(f"unknown algorithm {algorithm!r}, known: {', '.join(ALGORITHMS)}")

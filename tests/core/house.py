@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import yaml
 
 from sidecar.catalog_file import read_catalog
+from sidecar.core.affinity import Ownership
+from sidecar.core.call import Call, understand
 from sidecar.core.config import Config
 from sidecar.core.config_problems import build, problems
+from sidecar.core.errors import Refusal
+from sidecar.core.http import Request
 from sidecar.core.keys import Keys
 from sidecar.core.limits import DAY, SECOND
 from sidecar.core.roster import Roster
@@ -40,15 +46,19 @@ def config_of(text: str) -> Config:
     return build(tree, known)
 
 
-def snapshot_of(text: str = TWO_PROVIDERS, missing: tuple[str, ...] = ()) -> Snapshot:
-    """The snapshot of a configuration, every key holding a secret but those `missing`."""
+def snapshot_of(
+    text: str = TWO_PROVIDERS, missing: tuple[str, ...] = (), secrets: Mapping[str, str] | None = None
+) -> Snapshot:
+    """The snapshot of a configuration, every key holding a secret but those `missing`; `secrets` by a key's name."""
     config = config_of(text)
-    secrets = {
-        (provider.name, key.name): None if key.name in missing else Secret(f"secret-of-{provider.name}-{key.name}")
+    found = {
+        (provider.name, key.name): None
+        if key.name in missing
+        else Secret((secrets or {}).get(key.name, f"secret-of-{provider.name}-{key.name}"))
         for provider in config.providers
         for key in provider.keys
     }
-    return compile_snapshot(config, CATALOG, secrets, PACIFIC)
+    return compile_snapshot(config, CATALOG, found, PACIFIC)
 
 
 def roster_of(text: str = TWO_PROVIDERS, missing: tuple[str, ...] = ()) -> Roster:
@@ -59,6 +69,26 @@ def roster_of(text: str = TWO_PROVIDERS, missing: tuple[str, ...] = ()) -> Roste
 def hops_of(roster: Roster, model: str = "fast") -> list[Keys]:
     """The hops of a public name's chain."""
     return [roster.keys(target, NOW) for target in roster.snapshot.chains[model]]
+
+
+def call_of(
+    snapshot: Snapshot,
+    target: str = "/v1/chat/completions",
+    body: bytes = b"",
+    method: str = "POST",
+    ownership: Ownership | None = None,
+    **headers: str,
+) -> Call | Refusal:
+    """What a request is understood as. `x_sidecar_key=...` sets a header."""
+    return understand(snapshot, request_of(target, body, method, **headers), ownership or Ownership())
+
+
+def request_of(target: str, body: bytes = b"", method: str = "POST", **headers: str) -> Request:
+    """A request; its body is announced as JSON unless a header says otherwise."""
+    named = {"content-type": "application/json"} if body else {}
+    named |= {name.replace("_", "-"): value for name, value in headers.items()}
+    listed = [(name.encode(), value.encode()) for name, value in named.items()]
+    return Request(method.encode(), target.encode(), listed, body)
 
 
 def target_of(roster: Roster, name: str) -> Target:

@@ -56,6 +56,8 @@ def test_a_pool_says_the_same_to_each_of_its_models():
     for model in ("gpt-4", "gpt-4-mini", "gpt-4-turbo"):
         assert effective(entries, "a", model) == ("four", expected)
     assert effective(entries, "b", "gpt-4").values["rpm"] == (10, 1)
+    named = [*entries, Limit(account="b", rpm=33)]  # for all its models: less specific than the pool
+    assert effective(named, "b", "gpt-4").values["rpm"] == (10, 1)
     assert effective(entries, "b", "o3") == (None, {"rpm": (30, 0), "rpd": (100, 0)})
 
 

@@ -229,13 +229,13 @@ class Room:
         self.take(self.lines.release([quota], self.now))
 
     def fire(self) -> bool:
-        """Go on to the first timer."""
-        due = {quota: at for quota, at in self.timers.items() if at is not None and at < BLOCKED_NS}
+        """Go on to the first timer, and fire every one that is due by then."""
+        due = [at for at in self.timers.values() if at is not None and at < BLOCKED_NS]
         if not due:
             return False
-        quota = min(due, key=lambda each: due[each])
-        self.now = max(self.now, due[quota])
-        self.take(self.lines.release([quota], self.now))
+        self.now = max(self.now, min(due))
+        while ripe := [quota for quota, at in self.timers.items() if at is not None and at <= self.now]:
+            self.take(self.lines.release(ripe[:1], self.now))
         return True
 
     def check(self) -> None:

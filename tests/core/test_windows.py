@@ -363,3 +363,34 @@ def test_reprs_say_what_an_operator_asks():
     assert repr(make("token_bucket", 30, MINUTE)) == "<TokenBucket 30/60s whole at 0>"
     assert repr(make("sliding", 30, MINUTE)) == "<SlidingWindow 30/60s used 0 in 0 slots>"
     assert repr(make("fixed", 30, DAY)) == "<FixedWindow 30/86400s used 0 until 0>"
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@given(
+    limit=st.integers(1, 20),
+    calls=st.lists(
+        st.tuples(st.integers(0, 40 * SECOND), st.integers(1, 8), st.integers(0, SECOND // 2)), min_size=1, max_size=60
+    ),
+)
+def test_A9_what_arrives_late_is_still_admitted_where_it_arrives(algorithm, limit, calls):
+    """Each call is spent here and counted by the provider up to half a second later, in whatever order."""
+    transit = SECOND // 2
+    ours, theirs = make(algorithm, limit, MINUTE, transit_ns=transit), make(algorithm, limit, MINUTE)
+    arrivals, now = [], NOW
+    for gap, amount, delay in calls:
+        now += gap
+        if ours.fits(amount, now):
+            ours.spend(amount, now)
+            arrivals.append((now + delay, amount))
+    for at, amount in sorted(arrivals):
+        assert theirs.fits(amount, at)
+        theirs.spend(amount, at)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_A3_a_whole_window_gives_all_it_has_at_once_whatever_the_transit(algorithm):
+    window = make(algorithm, 20, MINUTE, transit_ns=SECOND // 2)
+    for _ in range(20):
+        assert window.fits(1, NOW)
+        window.spend(1, NOW)
+    assert not window.fits(1, NOW)

@@ -51,7 +51,10 @@ class House:
     def __init__(self, folder: Path) -> None:
         self.openai = Sim(
             "openai",
-            *(f"--key={KEYS[name]}={account}" for name, account in (("OPENAI_MAIN", "org-1"), ("OPENAI_SPARE", "org-2"))),
+            *(
+                f"--key={KEYS[name]}={account}"
+                for name, account in (("OPENAI_MAIN", "org-1"), ("OPENAI_SPARE", "org-2"))
+            ),
             *(f"--model={model}" for model in OPENAI_MODELS),
         )
         self.groq = Sim(

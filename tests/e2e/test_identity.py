@@ -161,7 +161,9 @@ TABLE = {
 async def _serve_table(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
         while head := await reader.readuntil(b"\r\n\r\n"):
-            length = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")), 0)
+            length = next(
+                (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")), 0
+            )
             await reader.readexactly(length)
             writer.write(TABLE[head.split(b" ", 2)[1].rpartition(b"/")[2].decode()])
             await writer.drain()

@@ -93,9 +93,7 @@ def test_embeddings(client, coding):
 def test_completions(client):
     answer = client.completions.create(model="gpt-3.5-turbo-instruct", prompt="Once", max_tokens=4)
     assert len(answer.choices[0].text.split()) == 4
-    with client.completions.create(
-        model="gpt-3.5-turbo-instruct", prompt="Once", max_tokens=4, stream=True
-    ) as stream:
+    with client.completions.create(model="gpt-3.5-turbo-instruct", prompt="Once", max_tokens=4, stream=True) as stream:
         text = "".join(choice.text for chunk in stream for choice in chunk.choices)
     assert len(text.split()) == 4
 
@@ -158,9 +156,7 @@ def test_model_with_a_slash_in_its_id(house, client):
 
 
 def test_files_stay_with_the_key_that_created_them(house, client):
-    made = [
-        client.files.create(file=(f"{turn}.jsonl", b'{"turn": %d}\n' % turn), purpose="batch") for turn in range(4)
-    ]
+    made = [client.files.create(file=(f"{turn}.jsonl", b'{"turn": %d}\n' % turn), purpose="batch") for turn in range(4)]
     owners = [seen.key for seen in house.seen(house.openai)]
     assert set(owners) == {KEYS["OPENAI_MAIN"], KEYS["OPENAI_SPARE"]}, "uploads are spread"
     for turn, file in enumerate(made):
@@ -175,9 +171,7 @@ def test_files_stay_with_the_key_that_created_them(house, client):
 def test_batches_go_to_the_key_that_has_the_file(house, client):
     for turn in range(4):
         file = client.files.create(file=(f"{turn}.jsonl", b"{}\n"), purpose="batch")
-        batch = client.batches.create(
-            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
-        )
+        batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
         assert client.batches.retrieve(batch.id).input_file_id == file.id
         assert client.batches.cancel(batch.id).status == "cancelling"
     keys = [seen.key for seen in house.seen(house.openai)]

@@ -67,22 +67,26 @@ async def test_A13_B16_a_burst_beyond_two_keys_goes_on_at_the_next_provider(tmp_
         assert served["groq", "team-b"] >= 10
         assert served.total() == 48
         assert served["cerebras", "main"] == 48 - served["groq", "team-a"] - served["groq", "team-b"] > 20
+        asked = groq.total["seen"]
         later = await _burst(sidecar.url, 6)
         assert {headers["x-sidecar-provider"] for headers in later} == {"cerebras"}
-        assert groq.total["early"] == 0
-        assert {line["status"] for line in sidecar.requests} == {200}
+        assert groq.total["seen"] == asked, "nobody comes before the announced time (A9)"
+    assert [line["status"] for line in sidecar.requests] == [200] * 54
 
 
 async def test_A14_told_limits_are_kept_and_the_rest_waits(tmp_path):
-    limits = "    limits: [{rpm: 120}]\n"
+    # a little less than the truth: requests that leave together do not arrive together
+    limits = "    limits: [{rpm: 38}]\n"
     with contextlib.ExitStack() as stack:
-        groq = stack.enter_context(_groq("rpm=120"))
-        sidecar = stack.enter_context(Serving(tmp_path / "wait.yaml", _ONE_PROVIDER.format(groq.base_url) + limits, KEYS))
-        answers = await _burst(sidecar.url, 123)
+        groq = stack.enter_context(_groq("rpm=40"))
+        sidecar = stack.enter_context(
+            Serving(tmp_path / "wait.yaml", _ONE_PROVIDER.format(groq.base_url) + limits, KEYS)
+        )
+        answers = await _burst(sidecar.url, 39)
         assert groq.total["refused"] == {}, "nobody asked the provider too early"
-        assert groq.total["served"] == 123
+        assert groq.total["served"] == 39
         waited = [headers for headers in answers if int(headers["x-sidecar-wait-ms"])]
-        assert waited, "120 pass at once"
+        assert len(waited) == 1, "38 pass at once"
         assert {headers["x-sidecar-attempts"] for headers in answers} == {"1"}
 
 
@@ -100,7 +104,10 @@ def spent(tmp_path_factory):
     """A sidecar whose only key may be used once a second, and has had its minute."""
     folder: Path = tmp_path_factory.mktemp("spent")
     limits = "    limits: [{rpm: 60}]\nwait: {max: 0s}\n"
-    with _groq("rpm=60") as groq, Serving(folder / "spent.yaml", _ONE_PROVIDER.format(groq.base_url) + limits, KEYS) as it:
+    with (
+        _groq("rpm=60") as groq,
+        Serving(folder / "spent.yaml", _ONE_PROVIDER.format(groq.base_url) + limits, KEYS) as it,
+    ):
         yield it
 
 
@@ -130,7 +137,7 @@ def _retries(sdk: openai.OpenAI) -> int:
     return raw.retries_taken
 
 
-def test_A15_a_reset_beyond_the_wait_is_told_at_once_with_the_true_time(house, client, tmp_path):
+def test_A15_a_reset_beyond_the_wait_is_told_at_once_with_the_true_time(tmp_path):
     with _groq("rpm=1") as groq:
         config = _ONE_PROVIDER.format(groq.base_url) + "    limits: [{rpm: 1}]\n"
         with Serving(tmp_path / "far.yaml", config, KEYS) as sidecar, openai_client(sidecar.url) as sdk:
@@ -189,7 +196,7 @@ def test_B3_B5_what_fails_before_its_first_content_is_answered_elsewhere(tmp_pat
             assert len(text_of(stream).split()) == 32
         assert raw.headers["x-sidecar-provider"] == "openai"
         assert raw.headers["x-sidecar-attempts"] == "2"
-        (line,) = sidecar.requests
+        line = sidecar.request("/v1/chat/completions")
         assert [step["target"] for step in line["trail"]] == [f"groq/{GROQ_MODEL}"]
 
 

@@ -1,0 +1,305 @@
+"""Limits through the whole house: what providers allow is used and not overstepped, what they say is heeded (A1-A24).
+
+Sidecar and simulators share one clock, so that minutes and days are the tests' own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from email.utils import formatdate
+
+import pytest
+
+from sidecar.core.limits import DAY, HOUR, MINUTE, SECOND
+from sidecar.interfaces import sleep_until
+from sidecar.sim.config import LimitRule, SimConfig
+from tests.fakes import START_NS
+from tests.rig import WATCHDOG_S, DrivenClock, chat, pump, running
+
+PATIENT = "wait: {max: 24h}\ntimeouts: {total: 24h}\n"
+CEREBRAS = """
+  - name: cerebras
+    base_url: "{cerebras}"
+    keys: [{name: c, env: KEY_C}]
+"""
+
+
+def provider(limits="", name="groq", keys="[{name: a, env: KEY_A}]", learn="true"):
+    """A configuration with one provider."""
+    return f"""
+providers:
+  - name: {name}
+    base_url: "{{{name}}}"
+    keys: {keys}
+    limits: [{limits}]
+    learn: {learn}
+"""
+
+
+CHAIN = provider(keys="[{name: a, env: KEY_A}, {name: b, env: KEY_B}]") + CEREBRAS + """
+models:
+  - {name: fast, chain: [groq/m, cerebras/m]}
+  - {name: other, chain: [groq/n]}
+"""  # fmt: skip
+
+
+def sized(tokens, model="m", **fields):
+    """A chat body of so many prompt tokens, as the simulators count them."""
+    return {"model": model, "messages": [{"role": "user", "content": "word" * tokens}], **fields}
+
+
+async def settled(rig, tasks):
+    """The answers, all of them good."""
+    answers = await asyncio.gather(*tasks)
+    assert {answer.status for answer in answers} == {200}, [a for a in answers if a.status != 200][:3]
+    return answers
+
+
+async def test_A1_fifty_at_once_are_never_more_than_the_minute_allows(tmp_path):
+    clock = DrivenClock()
+    sims = {"groq": SimConfig("groq", limits=(LimitRule(tpm=100),), tokens_per_reply=1, keep_requests=100)}
+    async with running(tmp_path, provider('{model: "*", tpm: 100}') + PATIENT, sims, clock=clock) as rig:
+        sizes = [40 + 13 * at % 50 for at in range(50)]
+        await pump(clock, settled(rig, [asyncio.create_task(rig.post(body=sized(size))) for size in sizes]))
+        row = rig.row("groq")
+        assert (row.refused, row.served) == ({}, 50)
+        # and nobody waited longer than the tokens take to come back: what was used less what a full bucket holds
+        took_ns = rig.arrivals("groq")[-1] - rig.arrivals("groq")[0]
+        assert took_ns <= (row.input_tokens + row.output_tokens) * MINUTE // 100
+
+
+@pytest.mark.parametrize(("dialect", "status"), [("groq", 413), ("openai", 429)])
+async def test_A4_what_can_never_fit_is_learned_and_not_tried_again(tmp_path, dialect, status):
+    config = CHAIN.replace("name: groq\n", f"name: groq\n    dialect: {dialect}\n")
+    sims = {"groq": SimConfig(dialect, limits=(LimitRule(tpm=100),)), "cerebras": SimConfig("cerebras")}
+    async with asyncio.timeout(WATCHDOG_S), running(tmp_path, config, sims) as rig:
+        first = await rig.post(body=sized(1000, "fast"))
+        assert (first.status, first.headers["x-sidecar-provider"]) == (200, "cerebras")
+        assert first.headers["x-sidecar-reason"].endswith(": too_large")
+        assert rig.row("groq").refused == {"tpm_never": 1}, "no second key, no retry"
+        known = first.headers["x-sidecar-reason"].split()[1].rstrip(":")
+        second = await rig.post(body=sized(1000, "fast"), x_sidecar_key=known)
+        assert (second.status, second.headers["x-sidecar-attempts"]) == (413, "0")
+        assert rig.row("groq").seen == 1
+        # a smaller one is welcome there
+        assert (await rig.post(body=sized(10, "fast"))).headers["x-sidecar-provider"] == "groq"
+        assert status in (413, 429)
+
+
+async def test_A4_what_fits_nowhere_is_told_the_largest_budget(tmp_path):
+    sims = {"groq": SimConfig("groq", limits=(LimitRule(tpm=12000),))}
+    async with asyncio.timeout(WATCHDOG_S), running(tmp_path, provider(), sims) as rig:
+        for calls in (1, 0):
+            answer = await rig.post(body=sized(40_000))
+            assert (answer.status, answer.json["error"]["code"]) == (413, "request_too_large")
+            assert "12000" in answer.json["error"]["message"]
+            assert answer.headers["x-should-retry"] == "false"
+            assert answer.headers["x-sidecar-attempts"] == str(calls)
+        assert rig.row("groq").seen == 1
+
+
+async def test_A5_a_spent_minute_is_over_after_a_minute_and_an_unpaid_bill_is_not(tmp_path):
+    clock = DrivenClock()
+    sims = {"groq": SimConfig("openai"), "cerebras": SimConfig("cerebras")}
+    async with asyncio.timeout(WATCHDOG_S), running(tmp_path, CHAIN, sims, clock=clock) as rig:
+        rig.fault("groq", "rate_limit_bare", key="gsk_a", count=1)
+        rig.fault("groq", "insufficient_quota", key="gsk_b", count=1)
+        assert (await rig.post(body=sized(1, "fast"))).headers["x-sidecar-provider"] == "cerebras"
+        clock.leap(MINUTE)
+        for _ in range(4):
+            assert (await rig.post(body=sized(1, "fast"))).headers["x-sidecar-key"] == "a"
+        clock.leap(6 * HOUR)
+        served = {(await rig.post(body=sized(1, "fast"))).headers["x-sidecar-key"] for _ in range(4)}
+        assert served == {"a", "b"}
+
+
+async def test_A6_equal_keys_share_evenly_and_none_is_overdrawn(tmp_path):
+    clock = DrivenClock()
+    names = "vwxyz"
+    keys = ", ".join(f"{{name: {name}, env: KEY_{name.upper()}}}" for name in names)
+    environ = {f"KEY_{name.upper()}": f"gsk_{name}" for name in names}
+    sims = {"groq": SimConfig("groq", limits=(LimitRule(rpm=30),), keep_requests=0)}
+    config = provider('{model: "*", rpm: 30}', keys=f"[{keys}]")
+    count = 1350  # ten minutes at nine tenths of 5 x 30 a minute
+
+    async def load(rig):
+        tasks = []
+        for _ in range(count):
+            tasks.append(asyncio.create_task(rig.post(body=sized(1))))
+            await sleep_until(clock, clock.now_ns() + 10 * MINUTE // count)
+        await settled(rig, tasks)
+
+    async with running(tmp_path, config, sims, clock=clock, environ=environ) as rig:
+        await pump(clock, load(rig))
+        stats = rig.sims["groq"].stats
+        assert stats.total.refused == {}
+        assert all(abs(row.served - count / 5) <= count / 5 * 0.05 for row in stats.keys.values()), stats.keys
+        assert len(stats.keys) == 5
+
+
+async def test_A7_keys_of_one_account_share_one_bucket(tmp_path):
+    keys = "[{name: a, env: KEY_A, account: org}, {name: b, env: KEY_B, account: org}]"
+    groq = SimConfig("groq", keys={"gsk_a": "org", "gsk_b": "org"}, limits=(LimitRule(rpm=4),))
+    config = provider('{model: "*", rpm: 4}', keys=keys)
+    async with asyncio.timeout(WATCHDOG_S), running(tmp_path, config, {"groq": groq}) as rig:
+        answers = [await rig.post(body=sized(1), x_sidecar_max_wait="0s") for _ in range(6)]
+        assert [answer.status for answer in answers] == [200] * 4 + [429] * 2
+        assert rig.row("groq").refused == {}
+        assert {answer.headers["x-sidecar-key"] for answer in answers[:4]} == {"a", "b"}
+
+
+async def test_A8_cerebras_charges_what_might_come_and_is_never_overdrawn(tmp_path):
+    clock = DrivenClock()
+    sim = SimConfig("cerebras", limits=(LimitRule(tpm=30000),), tokens_per_reply=4000, latency_ns=SECOND)
+    config = provider('{model: "*", tpm: 30000}', name="cerebras", keys="[{name: c, env: KEY_C}]") + PATIENT
+
+    async def caller(rig, end_ns):
+        while clock.now_ns() < end_ns:
+            assert (await rig.post(body=sized(10))).status == 200
+
+    async with running(tmp_path, config, {"cerebras": sim}, clock=clock) as rig:
+        end_ns = clock.now_ns() + 10 * MINUTE
+        await pump(clock, asyncio.gather(*(caller(rig, end_ns) for _ in range(8))))
+        row = rig.row("cerebras")
+        assert (row.refused, row.peak) == ({}, 1)
+        # four fit into a minute: with 16384 for the next on top of it the fifth would not
+        assert row.served >= 40
+
+
+# header -> the wait it announces; 0, negative and nonsense announce none, so the default stands
+FORMS = {
+    "int": ({"retry-after": "7"}, 7),
+    "float": ({"retry-after": "2.5"}, 2.5),
+    "date": ({"retry-after": formatdate(START_NS // SECOND + 90, usegmt=True)}, 90),
+    "milliseconds": ({"retry-after": "1", "retry-after-ms": "1750"}, 1.75),
+    "three hours": ({"retry-after": "10800"}, 10800),
+    "zero": ({"retry-after": "0"}, None),
+    "negative": ({"retry-after": "-5"}, None),
+    "not a number": ({"retry-after": "NaN"}, None),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_A9_nobody_calls_before_the_announced_time(tmp_path, form):
+    headers, seconds = FORMS[form]
+    clock = DrivenClock()
+    body = '{"error":{"message":"slow down","type":"requests","code":"rate_limit_exceeded"}}'
+    async with running(tmp_path, provider() + PATIENT, {"groq": SimConfig("groq")}, clock=clock) as rig:
+        rig.fault("groq", "rate_limit", count=1, headers=headers, body=body)
+        tasks = [asyncio.create_task(rig.post(body=sized(1))) for _ in range(5)]
+        await pump(clock, settled(rig, tasks))
+        arrivals = rig.arrivals("groq")
+        refused_ns = arrivals[0]
+        later = [at_ns - refused_ns for at_ns in arrivals if at_ns > refused_ns]
+        if seconds is None:
+            assert later == [] or later[0] >= SECOND
+        else:
+            assert later[0] == round(seconds * SECOND)
+
+
+# What is believed: a header before the body's structure before its text before a default, and never 0.
+TEXT = "Rate limit reached. Please try again in 1m0.363142857s."
+STRUCTURE = '{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"52s"}'
+ORDER = {
+    "header": ({"retry-after": "7"}, f'{{"error":{{"message":"{TEXT}","details":[{STRUCTURE}]}}}}', 7),
+    "structure": ({}, f'{{"error":{{"message":"{TEXT}","details":[{STRUCTURE}]}}}}', 52),
+    "text": ({}, f'{{"error":{{"message":"{TEXT}"}}}}', 60.363142857),
+}
+
+
+@pytest.mark.parametrize("source", ORDER)
+async def test_A10_a_time_is_found_wherever_it_stands(tmp_path, source):
+    headers, body, seconds = ORDER[source]
+    clock = DrivenClock()
+    async with running(tmp_path, provider() + PATIENT, {"groq": SimConfig("openai")}, clock=clock) as rig:
+        rig.fault("groq", "status", status=429, count=1, headers=headers, body=body)
+        await pump(clock, settled(rig, [rig.post(body=sized(1))]))
+        first, second = rig.arrivals("groq")
+        assert second - first == round(seconds * SECOND)
+
+
+async def test_A10_without_a_time_a_default_stands(tmp_path):
+    clock = DrivenClock()
+    async with running(tmp_path, provider() + PATIENT, {"groq": SimConfig("groq")}, clock=clock) as rig:
+        rig.fault("groq", "status", status=429, count=1, body='{"error":{"message":"no"}}')
+        await pump(clock, settled(rig, [rig.post(body=sized(1))]))
+        first, second = rig.arrivals("groq")
+        assert SECOND <= second - first <= MINUTE
+
+
+async def test_A11_groq_means_the_day_by_requests_and_the_minute_by_tokens(tmp_path):
+    clock = DrivenClock()
+    sims = {"groq": SimConfig("groq", limits=(LimitRule(rpd=1000, tpm=6000),), tokens_per_reply=90)}
+    async with asyncio.timeout(WATCHDOG_S), running(tmp_path, provider(), sims, clock=clock) as rig:
+        answer = await rig.post(body=sized(10))
+        assert answer.headers["x-ratelimit-reset-requests"] == "1m26.4s"
+        windows = (await rig.status())["providers"][0]["accounts"]["a"][0]["windows"]
+        told = {each["counts"]: (each["per_s"], each["limit"], each["source"]) for each in windows}
+        assert told == {"requests": (86400, 1000, "header"), "tokens": (60, 6000, "header")}
+        (requests,) = (each for each in windows if each["counts"] == "requests")
+        assert (requests["remaining"], requests["resets_in_s"]) == (999, 86.4)
+
+
+async def test_A12_a_reset_in_five_days_costs_no_call_until_then(tmp_path):
+    clock = DrivenClock()
+    sims = {"groq": SimConfig("groq"), "cerebras": SimConfig("cerebras")}
+    async with asyncio.timeout(WATCHDOG_S), running(tmp_path, CHAIN, sims, clock=clock) as rig:
+        rig.fault("groq", "rate_limit", seconds=5 * DAY // SECOND, key="gsk_a", count=1)
+        for _ in range(5):
+            for _ in range(4):
+                assert (await rig.post(body=sized(1, "fast"))).headers["x-sidecar-key"] == "b"
+                clock.leap(6 * HOUR)
+        assert rig.sims["groq"].stats.keys["gsk_a"].seen == 1
+        served = {(await rig.post(body=sized(1, "fast"))).headers["x-sidecar-key"] for _ in range(4)}
+        assert served == {"a", "b"}
+        assert rig.row("groq").early == 0
+
+
+async def test_A13_a_spent_key_at_a_model_takes_nothing_else_with_it(tmp_path):
+    sims = {"groq": SimConfig("groq"), "cerebras": SimConfig("cerebras")}
+    async with asyncio.timeout(WATCHDOG_S), running(tmp_path, CHAIN, sims) as rig:
+        rig.fault("groq", "rate_limit", seconds=300, key="gsk_a", model="m")
+        served = [await rig.post(body=sized(1, "fast")) for _ in range(4)]
+        assert {(each.status, each.headers["x-sidecar-key"]) for each in served} == {(200, "b")}
+        assert rig.sims["groq"].stats.keys["gsk_a"].seen == 1
+        other = await rig.post(body=sized(1, "other"), x_sidecar_key="a")
+        assert (other.status, other.headers["x-sidecar-key"]) == (200, "a")
+        same = await rig.post(body=sized(1, "fast"), x_sidecar_key="a", x_sidecar_max_wait="0s")
+        assert (same.status, same.headers["x-sidecar-attempts"]) == (429, "0")
+        assert 298 <= int(same.headers["retry-after"]) <= 300
+
+
+@pytest.mark.parametrize(
+    ("limits", "after_s"),
+    [("rpm: 2", 60), ("tpm: 200", 60), ("rpd: 2", 86400), ("tpd: 200", 86400)],
+)
+async def test_A24_each_limit_alone_is_enforced(tmp_path, limits, after_s):
+    clock = DrivenClock()
+    sims = {"deepinfra": SimConfig("deepinfra", tokens_per_reply=20)}
+    keys = "[{name: a, env: KEY_A}]"
+    config = provider(f'{{model: "*", {limits}}}', name="deepinfra", keys=keys, learn="false")
+    async with asyncio.timeout(WATCHDOG_S), running(tmp_path, config, sims, clock=clock) as rig:
+        answers = [await rig.post(body=sized(80), x_sidecar_max_wait="0s") for _ in range(4)]
+        assert [answer.status for answer in answers] == [200, 200, 429, 429]
+        assert int(answers[2].headers["retry-after"]) <= after_s + after_s // 60  # a sliding window has 64 slots
+        clock.leap(after_s * SECOND // 2)
+        assert (await rig.post(body=sized(80), x_sidecar_max_wait="0s")).status == 429
+        clock.leap(after_s * SECOND * 2 // 3)
+        assert (await rig.post(body=sized(80), x_sidecar_max_wait="0s")).status == 200
+        assert rig.row("deepinfra").seen == 3
+
+
+async def test_what_is_settled_is_what_was_used(tmp_path):
+    """Reserved by estimate and by what is declared, given back when the provider says how much it was."""
+    clock = DrivenClock()
+    sims = {"groq": SimConfig("groq", tokens_per_reply=20)}
+    async with (
+        asyncio.timeout(WATCHDOG_S),
+        running(tmp_path, provider('{model: "*", tpm: 1000}'), sims, clock=clock) as rig,
+    ):
+        for stream in (False, True):
+            await rig.post(body=chat("m", max_tokens=700, stream=stream))
+        (quota,) = (await rig.status())["providers"][0]["accounts"]["a"]
+        assert [(each["counts"], each["remaining"]) for each in quota["windows"]] == [("tokens", 1000 - 2 * 22)]
+        assert json.loads(rig.sims["groq"].requests[0][1].body)["max_tokens"] == 700
