@@ -113,7 +113,8 @@ class Sidecar:
         self._roster = Roster(prepared.snapshot, clock.now_ns())
         self._entrance = Entrance(prepared.rules)
         self._admin_entrance = Entrance(_admin_rules(prepared))
-        self._pool = Pool(clock, make_resolver(clock, config.dns.resolver), connect_timeout_ns=config.timeouts.connect)
+        self._resolver = make_resolver(clock, config.dns.resolver)
+        self._pool = Pool(clock, self._resolver, connect_timeout_ns=config.timeouts.connect)
         self._gateway = Gateway(self._roster, self._entrance, self._pool, clock, self._finished)
         times = config.timeouts
         timing = EdgeTiming(times.client_headers, times.client_body, times.client_idle)
@@ -154,6 +155,7 @@ class Sidecar:
         finally:
             await self._lane.close()
             await self._pool.close()
+            await self._resolver.close()
             await self._admin.close()
             self._tell("stopped", "bye")
             self._log.flush()

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from sidecar.core.access import Record
 from sidecar.core.affinity import Ownership, created_ids
-from sidecar.core.answer import answer_headers, redacted
+from sidecar.core.answer import answer_headers, cleaned, redacted
 from sidecar.core.attempts import Attempts, Policy, Send
 from sidecar.core.call import Call
 from sidecar.core.fallback import Next
@@ -123,7 +123,8 @@ async def _deliver(shells: Shells, job: Job, send: Send, response: Response, end
         if job.attempts.failed(candidate, feedback, response.status) is not Next.RELAY:
             return False
         record.outcome = feedback.outcome.value
-        await relay.release(delivery.held, timeouts.idle)
+        head, held = cleaned(head, delivery.held, _unpacked(response, delivery.held), candidate.key)
+        await relay.release(head, held, timeouts.idle)
         return True
     record.outcome = delivery.outcome.value
     record.content_ns = delivery.content_ns
@@ -153,8 +154,7 @@ async def _judge(shells: Shells, job: Job, send: Send, response: Response, ended
     """Read an error answer and do as the table says: relay it, or go on elsewhere."""
     candidate = send.candidate
     body = await _error_body(shells, job, response)
-    encoding = find(response.headers, b"content-encoding")
-    plain = body if encoding is None else decoded(body, encoding) or b""
+    plain = _unpacked(response, body)
     feedback = _feedback(shells, job, send, response, plain)
     ended.outcome = feedback.outcome
     if job.attempts.failed(candidate, feedback, response.status) is not Next.RELAY:
@@ -162,7 +162,8 @@ async def _judge(shells: Shells, job: Job, send: Send, response: Response, ended
     record = job.record
     record.status, record.outcome = response.status, feedback.outcome.value
     head = answer_headers(response.headers, record, candidate)
-    await job.reply.send(response.status, head, redacted(body, candidate.key))
+    head, body = cleaned(head, body, plain, candidate.key)
+    await job.reply.send(response.status, head, body)
     return True
 
 
@@ -205,6 +206,11 @@ async def _error_body(shells: Shells, job: Job, response: Response) -> bytes:
         pieces.append(chunk)
         length += len(chunk)
     return b"".join(pieces)
+
+
+def _unpacked(response: Response, body: bytes) -> bytes:
+    encoding = find(response.headers, b"content-encoding")
+    return body if encoding is None else decoded(body, encoding) or b""
 
 
 def _headers_wait_ns(job: Job) -> int:

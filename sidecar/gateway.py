@@ -15,7 +15,7 @@ from sidecar.core.access import Record
 from sidecar.core.affinity import Ownership
 from sidecar.core.answer import refusal_headers
 from sidecar.core.attempts import Attempts, Backoff, Policy, Send, Wait
-from sidecar.core.call import Call, understand
+from sidecar.core.call import Call, error_dialect, understand
 from sidecar.core.entrance import Entrance, Place
 from sidecar.core.errors import Reason, Refusal, render
 from sidecar.core.http import Header, Request
@@ -67,6 +67,7 @@ class Gateway:
             record = self._record(method, target, now_ns)
             record.status, record.outcome = entered.status, entered.reason.value
             self._finished(record, now_ns)
+            return entered._replace(dialect=error_dialect(self._roster.snapshot, target))
         return entered
 
     async def handle(self, request: Request, reply: Reply) -> None:
@@ -95,6 +96,7 @@ class Gateway:
         snapshot = self._roster.snapshot
         call = understand(snapshot, request, self.ownership)
         if isinstance(call, Refusal):
+            record.dialect = error_dialect(snapshot, request.target)
             return await self._refuse(reply, record, call)
         record.model = call.model
         record.is_streamed = call.envelope.stream

@@ -89,10 +89,10 @@ class Relay:
             return await self._whole(waits, is_model_s and self._response.status == 200)
         return await self._opaque(waits, [])
 
-    async def release(self, held: bytes, idle_ns: int) -> None:
-        """Pass on an answer that `carry` held back, as it came: its error is the caller's own."""
+    async def release(self, head: list[Header], held: bytes, idle_ns: int) -> None:
+        """Pass on an answer that `carry` held back, and what is left of it: its error is the caller's own."""
         reply = self._reply
-        await reply.start(self._response.status, self._head, None)
+        await reply.start(self._response.status, head, None)
         await reply.write(held)
         try:
             while chunk := await self._response.read(self._clock.now_ns() + idle_ns):
@@ -142,6 +142,7 @@ class Relay:
                 detail = fault.detail
                 reason = Reason.UPSTREAM_TIMEOUT if fault.outcome is Outcome.CONTENT_TIMEOUT else reason
         else:
+            tap.feed_eof()
             if not tap.finished and tap.error is None and tap.is_known:
                 detail = "the stream ended without finishing"
         if detail:

@@ -26,6 +26,7 @@ def run(path: str | None, loop: str, command: tuple[str, ...]) -> int:
     return run_sidecar(Source(path, environ), loop, body, _discard, _ON_ANY_PORT if path is None else None)
 
 
+_PASSED_ON = (signal.SIGTERM, signal.SIGINT)
 _ON_ANY_PORT = (Address("127.0.0.1", 0),)
 
 
@@ -38,14 +39,19 @@ async def _run(sidecar: Sidecar, command: tuple[str, ...], environ: dict[str, st
     address = next(each for each in sidecar.listening if ":" not in each.host or len(sidecar.listening) == 1)
     child_environ = environ | variables(str(address), names) | placeholders(environ, names)
     child_environ["NO_PROXY"] = ",".join(filter(None, (environ.get("NO_PROXY"), "127.0.0.1", "localhost")))
+    loop = asyncio.get_running_loop()
+    told: list[signal.Signals] = []  # before there is a child to tell
+    for number in _PASSED_ON:
+        loop.add_signal_handler(number, told.append, number)
     try:
         child = await asyncio.create_subprocess_exec(*command, env=child_environ)
     except OSError as error:
         complain([f"{command[0]} cannot be run: {error.strerror}"])
         return USAGE
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _PASSED_ON:
         loop.add_signal_handler(number, _pass_on, child, number)
+    for number in told:
+        _pass_on(child, number)
     code = await child.wait()
     return code if code >= 0 else 128 - code
 

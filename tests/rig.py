@@ -25,7 +25,7 @@ from sidecar.app import Prepared, Sidecar, Source, prepare
 from sidecar.catalog_file import read_catalog
 from sidecar.interfaces import Clock
 from sidecar.sim.config import SimConfig
-from sidecar.sim.faults import Fault, Kind
+from sidecar.sim.faults import Fault
 from sidecar.sim.server import Simulator
 from sidecar.sim.tally import Row
 from tests.edge.raw import RawClient
@@ -140,9 +140,9 @@ class Rig:
         """When its last requests came (Unix ns)."""
         return [at_ns for at_ns, _ in self.sims[name].requests]
 
-    def fault(self, name: str, kind: Kind, **fields: Any) -> None:
+    def fault(self, name: str, fault: Fault) -> None:
         """Have a simulator misbehave from now on."""
-        self.sims[name].provider.faults.add(Fault(kind, **fields))
+        self.sims[name].provider.faults.add(fault)
 
     def reload(self, config: str) -> bool:
         """Put another configuration in the place of the one it was started with, and have it read."""

@@ -15,6 +15,7 @@ import trustme
 import uvloop
 
 from sidecar.sim.config import SimConfig
+from sidecar.sim.faults import Fault
 from tests.edge.raw import RawClient, post
 from tests.fakes import settle
 from tests.rig import WATCHDOG_S, chat, running, trusted, until
@@ -75,24 +76,24 @@ async def nothing_is_left(rig):
     assert [quota["in_flight"] for quota in status["providers"][0]["accounts"]["a"]] == [0]
 
 
-# at which point the provider stalls, and how many events the caller has read when it leaves
+# where the provider stalls, whether in a stream, and how many events the caller has read when it leaves
 POINTS = {
-    "before the head": ("stall_before_headers", 0, True, None),
-    "before the first token": ("stall_after_headers", 1, True, None),
-    "mid-stream": ("stall_after_headers", 3, True, 2),
-    "plain": ("stall_before_headers", 0, False, None),
-    "plain, half-way": ("stall_after_headers", 1, False, None),
+    "before the head": (Fault("stall_before_headers", count=1), True, 0),
+    "before the first token": (Fault("stall_after_headers", after_chunks=1, count=1), True, 0),
+    "mid-stream": (Fault("stall_after_headers", after_chunks=3, count=1), True, 2),
+    "plain": (Fault("stall_before_headers", count=1), False, 0),
+    "plain, half-way": (Fault("stall_after_headers", count=1), False, 0),
 }
 
 
 @pytest.mark.parametrize("how", [RawClient.close, RawClient.reset, RawClient.half_close])
 @pytest.mark.parametrize("point", POINTS)
 def test_B1_a_caller_that_leaves_stops_the_provider(tmp_path, play, tls, point, how):
-    kind, after_chunks, stream, read = POINTS[point]
+    fault, stream, read = POINTS[point]
 
     async def scenario():
         async with running(tmp_path, CONFIG, SIMS, tls=tls) as rig:
-            rig.fault("groq", kind, after_chunks=after_chunks, count=1)
+            rig.fault("groq", fault)
             client = await rig.raw()
             await client.send(request(stream=stream))
             await until(lambda: rig.row("groq").in_flight == 1)
@@ -110,6 +111,23 @@ def test_B1_a_caller_that_leaves_stops_the_provider(tmp_path, play, tls, point, 
             # the only place there is, is free for the next
             assert (await rig.post(body=chat())).status == 200
             await client.close()
+
+    play(scenario)
+
+
+def test_B1_a_caller_that_reads_no_more_and_then_leaves_stops_the_provider(tmp_path, play, tls):
+    async def scenario():
+        big = SimConfig("groq", tokens_per_reply=1_000_000, chunk_count=50)  # 6 MB, more than all buffers on the way
+        async with running(tmp_path, CONFIG, {"groq": big}, tls=tls) as rig:
+            client = await rig.raw()
+            await client.send(request(stream=True))
+            await client.head()
+            client.pause()
+            for _ in range(3):  # until nothing moves any more: everyone waits for the caller
+                await settle(100)
+            assert rig.row("groq").in_flight == 1
+            client.reset()
+            await nothing_is_left(rig)
 
     play(scenario)
 
@@ -146,7 +164,7 @@ def test_B2_many_callers_that_leave_at_any_time_leave_nothing_behind(tmp_path, p
 async def test_B2_what_a_caller_that_left_had_reserved_comes_back_or_stays_as_the_provider_charges_it(tmp_path):
     config = CONFIG.replace("concurrency: 1, rpm: 30000, tpm: 1000000", "rpm: 2, tpm: 1000")
     async with asyncio.timeout(WATCHDOG_S), running(tmp_path, config, SIMS) as rig:
-        rig.fault("groq", "stall_after_headers", after_chunks=0, count=1)
+        rig.fault("groq", Fault("stall_after_headers", after_chunks=0, count=1))
         client = await rig.raw()
         await client.send(request(stream=True, max_tokens=600))
         await until(lambda: rig.row("groq").in_flight == 1)
@@ -159,7 +177,7 @@ async def test_B2_what_a_caller_that_left_had_reserved_comes_back_or_stays_as_th
 
 
 # a stream whose connection is not ended after its last event, as some providers leave it for a while
-LINGERING = {"kind": "stall_after_headers", "after_chunks": 11}
+LINGERING = Fault("stall_after_headers", after_chunks=11)
 
 
 @pytest.mark.parametrize(("stream", "faults"), [(False, []), (True, []), (True, [LINGERING])])
@@ -167,7 +185,7 @@ def test_B1_whoever_hangs_up_right_after_the_last_word_has_had_it_all(tmp_path, 
     async def scenario():
         async with running(tmp_path, CONFIG, SIMS, tls=tls) as rig:
             for fault in faults:
-                rig.fault("groq", **fault)
+                rig.fault("groq", fault)
             client = await rig.raw()
             await client.send(request(stream=stream))
             if stream:

@@ -12,6 +12,7 @@ import pytest
 
 from sidecar.core.limits import SECOND
 from sidecar.sim.config import SimConfig
+from sidecar.sim.faults import Fault
 from tests.rig import WATCHDOG_S, DrivenClock, chat, pump, running
 
 PROVIDERS = """
@@ -56,7 +57,7 @@ NEXT = {
 @pytest.mark.parametrize(("status", "calls"), NEXT.items())
 async def test_B9_every_status_that_another_may_not_answer_goes_to_the_next(tmp_path, status, calls, stream):
     async with asyncio.timeout(WATCHDOG_S), house(tmp_path) as rig:
-        rig.fault("groq", "status", status=status)
+        rig.fault("groq", Fault("status", status=status))
         answer = await rig.post(body=chat("fast", stream=stream))
         assert answer.status == 200, answer
         assert answer.headers["x-sidecar-provider"] == "cerebras"
@@ -69,7 +70,9 @@ async def test_B9_every_status_that_another_may_not_answer_goes_to_the_next(tmp_
 @pytest.mark.parametrize("status", [400, 422, 409])
 async def test_B9_what_is_wrong_with_the_request_is_relayed_at_once(tmp_path, status, stream):
     async with asyncio.timeout(WATCHDOG_S), house(tmp_path) as rig:
-        rig.fault("groq", "status", status=status, body='{"error":{"message":"no","type":"invalid_request_error"}}')
+        rig.fault(
+            "groq", Fault("status", status=status, body='{"error":{"message":"no","type":"invalid_request_error"}}')
+        )
         answer = await rig.post(body=chat("fast", stream=stream))
         assert (answer.status, answer.body) == (status, b'{"error":{"message":"no","type":"invalid_request_error"}}')
         assert (rig.row("groq").seen, rig.row("cerebras").seen) == (1, 0)
@@ -77,21 +80,20 @@ async def test_B9_what_is_wrong_with_the_request_is_relayed_at_once(tmp_path, st
 
 
 MISHAPS = {
-    "lost by reset": ("down", {"mode": "rst"}),
-    "lost by close": ("down", {"mode": "eof"}),
-    "busy": ("busy", {}),
-    "unpaid": ("insufficient_quota", {}),
-    "limited": ("rate_limit", {"seconds": 30}),
-    "limited without a time": ("rate_limit_bare", {}),
+    "lost by reset": Fault("down", mode="rst"),
+    "lost by close": Fault("down", mode="eof"),
+    "busy": Fault("busy"),
+    "unpaid": Fault("insufficient_quota"),
+    "limited": Fault("rate_limit", seconds=30),
+    "limited without a time": Fault("rate_limit_bare"),
 }
 
 
 @BOTH
 @pytest.mark.parametrize("name", MISHAPS)
 async def test_B9_every_mishap_goes_to_the_next(tmp_path, name, stream):
-    kind, fields = MISHAPS[name]
     async with asyncio.timeout(WATCHDOG_S), house(tmp_path) as rig:
-        rig.fault("groq", kind, **fields)
+        rig.fault("groq", MISHAPS[name])
         answer = await rig.post(body=chat("fast", stream=stream))
         assert (answer.status, answer.headers["x-sidecar-provider"]) == (200, "cerebras")
         assert rig.requests[-1]["outcome"] == "ok"
@@ -110,7 +112,7 @@ async def test_B9_a_refused_connection_goes_to_the_next(tmp_path, stream):
 async def test_B9_B7_no_head_in_time_goes_to_the_next_at_that_moment(tmp_path, stream, after_s):
     clock = DrivenClock()
     async with house(tmp_path, clock=clock) as rig:
-        rig.fault("groq", "stall_before_headers")
+        rig.fault("groq", Fault("stall_before_headers"))
         answer = await pump(clock, rig.post(body=chat("fast", stream=stream)))
         assert answer.headers["x-sidecar-provider"] == "cerebras"
         assert reasons(answer) == ["groq/openai/gpt-oss-120b: headers_timeout"]
@@ -139,7 +141,7 @@ TOO_LONG = '{"error":{"message":"Please reduce the length of the messages","type
 
 async def test_B9_a_prompt_too_long_is_relayed_where_nobody_else_could_take_it(tmp_path):
     async with asyncio.timeout(WATCHDOG_S), house(tmp_path) as rig:
-        rig.fault("groq", "status", status=400, body=TOO_LONG)
+        rig.fault("groq", Fault("status", status=400, body=TOO_LONG))
         alone = await rig.post(body=chat("alone"))
         assert (alone.status, alone.body) == (400, TOO_LONG.encode())
         chained = await rig.post(body=chat("fast"))
@@ -150,7 +152,7 @@ async def test_B9_a_prompt_too_long_is_relayed_where_nobody_else_could_take_it(t
 async def test_a_lone_provider_that_fails_once_is_asked_again_after_a_pause(tmp_path):
     clock = DrivenClock()
     async with house(tmp_path, clock=clock) as rig:
-        rig.fault("cerebras", "status", status=500, count=2)
+        rig.fault("cerebras", Fault("status", status=500, count=2))
         answer = await pump(clock, rig.post(body=chat("lonely")))
         assert (answer.status, answer.headers["x-sidecar-attempts"]) == (200, "3")
         first, second, third = rig.arrivals("cerebras")
@@ -161,8 +163,8 @@ async def test_a_lone_provider_that_fails_once_is_asked_again_after_a_pause(tmp_
 async def test_A17_everything_failing_costs_no_more_calls_than_the_operator_allows(tmp_path):
     clock = DrivenClock()
     async with house(tmp_path, "retry: {attempts: 5}\n", clock) as rig:
-        rig.fault("groq", "status", status=500)
-        rig.fault("cerebras", "status", status=500)
+        rig.fault("groq", Fault("status", status=500))
+        rig.fault("cerebras", Fault("status", status=500))
         answer = await pump(clock, rig.post(body=chat("fast")))
         assert answer.status == 502
         assert rig.row("groq").seen + rig.row("cerebras").seen == 5
@@ -171,8 +173,8 @@ async def test_A17_everything_failing_costs_no_more_calls_than_the_operator_allo
 
 async def test_A17_where_waiting_cannot_help_the_caller_is_told_not_to_retry(tmp_path):
     async with asyncio.timeout(WATCHDOG_S), house(tmp_path) as rig:
-        rig.fault("groq", "status", status=401)
-        rig.fault("cerebras", "status", status=401)
+        rig.fault("groq", Fault("status", status=401))
+        rig.fault("cerebras", Fault("status", status=401))
         answer = await rig.post(body=chat("fast"))
         assert (answer.status, answer.headers["x-should-retry"]) == (503, "false")
         # and once every key is known to be refused, nobody is called at all
@@ -184,7 +186,7 @@ async def test_A17_where_waiting_cannot_help_the_caller_is_told_not_to_retry(tmp
 @BOTH
 async def test_B11_every_answer_says_who_gave_it(tmp_path, stream):
     async with asyncio.timeout(WATCHDOG_S), house(tmp_path) as rig:
-        rig.fault("groq", "status", status=500, key="gsk_a")
+        rig.fault("groq", Fault("status", status=500, key="gsk_a"))
         answers = [await rig.post(body=chat("alone", stream=stream)) for _ in range(2)]
         for answer in answers:
             assert answer.headers["x-sidecar-provider"] == "groq"
@@ -199,9 +201,9 @@ async def test_B11_every_answer_says_who_gave_it(tmp_path, stream):
 
 async def test_B11_the_last_word_names_the_first_error_the_trail_and_the_soonest_reset(tmp_path):
     async with asyncio.timeout(WATCHDOG_S), house(tmp_path, "wait: {max: 0s}\n") as rig:
-        rig.fault("groq", "rate_limit", seconds=90, key="gsk_a")
-        rig.fault("groq", "rate_limit", seconds=40, key="gsk_b")
-        rig.fault("cerebras", "rate_limit", seconds=70)
+        rig.fault("groq", Fault("rate_limit", seconds=90, key="gsk_a"))
+        rig.fault("groq", Fault("rate_limit", seconds=40, key="gsk_b"))
+        rig.fault("cerebras", Fault("rate_limit", seconds=70))
         answer = await rig.post(body=chat("fast"))
         error = answer.json["error"]
         assert answer.status == 429
@@ -220,8 +222,8 @@ async def test_B11_the_last_word_names_the_first_error_the_trail_and_the_soonest
 
 async def test_B12_every_key_is_asked_once_and_what_is_known_costs_nothing(tmp_path):
     async with asyncio.timeout(WATCHDOG_S), house(tmp_path) as rig:
-        rig.fault("groq", "rate_limit", seconds=600)
-        rig.fault("cerebras", "insufficient_quota")
+        rig.fault("groq", Fault("rate_limit", seconds=600))
+        rig.fault("cerebras", Fault("insufficient_quota"))
         first = await rig.post(body=chat("fast"), x_sidecar_max_wait="1s")
         assert first.status == 429
         second = await rig.post(body=chat("fast"), x_sidecar_max_wait="1s")
@@ -235,7 +237,7 @@ async def test_B12_one_deadline_covers_all_attempts(tmp_path, stream):
     times = "timeouts: {headers: 4s, answer: 4s, total: 6s}\n"
     async with house(tmp_path, times, clock) as rig:
         for name in SIMS:
-            rig.fault(name, "stall_before_headers")
+            rig.fault(name, Fault("stall_before_headers"))
         began_ns = clock.now_ns()
         answer = await pump(clock, rig.post(body=chat("fast", stream=stream)))
         assert (answer.status, answer.json["error"]["code"]) == (504, "upstream_timeout")
@@ -249,11 +251,11 @@ AMBIGUOUS_ENDS = "retry: {ambiguous: fail}\n"
 @pytest.mark.parametrize("mode", ["rst", "eof"])
 async def test_B13_what_may_have_been_done_is_done_again_only_if_the_operator_allows(tmp_path, mode):
     async with asyncio.timeout(WATCHDOG_S), house(tmp_path) as rig:
-        rig.fault("groq", "down", mode=mode)
+        rig.fault("groq", Fault("down", mode=mode))
         answer = await rig.post(body=chat("fast"))
         assert (answer.status, reasons(answer)) == (200, ["groq/openai/gpt-oss-120b: ambiguous"])
     async with asyncio.timeout(WATCHDOG_S), house(tmp_path, AMBIGUOUS_ENDS) as rig:
-        rig.fault("groq", "down", mode=mode)
+        rig.fault("groq", Fault("down", mode=mode))
         answer = await rig.post(body=chat("fast"))
         assert (answer.status, answer.json["error"]["code"]) == (502, "upstream_failed")
         assert (rig.row("groq").seen, rig.row("cerebras").seen) == (1, 0)
@@ -268,20 +270,19 @@ async def test_B13_a_connection_that_was_never_made_is_no_ambiguity(tmp_path):
 
 
 SINGLE = {
-    **{str(status): ("status", {"status": status}) for status in (*NEXT, 400)},
+    **{str(status): Fault("status", status=status) for status in (*NEXT, 400)},
     **MISHAPS,
-    "cut": ("cut", {"after_chunks": 0}),
-    "error event": ("error_event", {"after_chunks": 0}),
-    "empty": ("empty", {"mode": "completion"}),
+    "cut": Fault("cut", after_chunks=0),
+    "error event": Fault("error_event", after_chunks=0),
+    "empty": Fault("empty", mode="completion"),
 }
 
 
 @BOTH
 @pytest.mark.parametrize("name", SINGLE)
 async def test_B15_without_fallback_there_is_exactly_one_call(tmp_path, name, stream):
-    kind, fields = SINGLE[name]
     async with asyncio.timeout(WATCHDOG_S), house(tmp_path) as rig:
-        rig.fault("groq", kind, **fields)
+        rig.fault("groq", SINGLE[name])
         answer = await rig.post(body=chat("fast", stream=stream), x_sidecar_fallback="off")
         assert answer.status >= 400 or b'"error"' in answer.body or name == "empty", answer
         assert (rig.row("groq").seen, rig.row("cerebras").seen) == (1, 0)
@@ -289,7 +290,7 @@ async def test_B15_without_fallback_there_is_exactly_one_call(tmp_path, name, st
 
 async def test_B15_without_fallback_an_error_is_relayed_as_it_came(tmp_path):
     async with asyncio.timeout(WATCHDOG_S), house(tmp_path) as rig:
-        rig.fault("groq", "status", status=503, body="not even JSON", headers={"retry-after": "7"})
+        rig.fault("groq", Fault("status", status=503, body="not even JSON", headers={"retry-after": "7"}))
         answer = await rig.post(body=chat("fast"), x_sidecar_fallback="off")
         assert (answer.status, answer.body, answer.headers["retry-after"]) == (503, b"not even JSON", "7")
 

@@ -14,6 +14,7 @@ import pytest
 
 from sidecar.core.limits import SECOND
 from sidecar.sim.config import SimConfig
+from sidecar.sim.faults import Fault
 from tests.edge.raw import post
 from tests.rig import WATCHDOG_S, DrivenClock, chat, pump, running
 
@@ -55,26 +56,25 @@ def text_of(body):
 
 # what spoils an answer before its first content. One event of a stream is its role alone, which is no content.
 BEFORE_CONTENT = {
-    "reset after the head": ("cut", {"after_chunks": 0, "mode": "rst"}),
-    "closed after the head": ("cut", {"after_chunks": 0, "mode": "eof"}),
-    "reset after the role": ("cut", {"after_chunks": 1, "mode": "rst"}),
-    "closed after the role": ("cut", {"after_chunks": 1, "mode": "eof"}),
-    "ended after the role": ("cut", {"after_chunks": 1, "mode": "end"}),
-    "broken JSON": ("malformed", {"after_chunks": 0}),
-    "broken JSON after the role": ("malformed", {"after_chunks": 1}),
-    "error at once": ("error_event", {"after_chunks": 0}),
-    "error after the role": ("error_event", {"after_chunks": 1}),
-    "no byte": ("empty", {"mode": "body"}),
-    "no word": ("empty", {"mode": "completion"}),
+    "reset after the head": Fault("cut", after_chunks=0, mode="rst"),
+    "closed after the head": Fault("cut", after_chunks=0, mode="eof"),
+    "reset after the role": Fault("cut", after_chunks=1, mode="rst"),
+    "closed after the role": Fault("cut", after_chunks=1, mode="eof"),
+    "ended after the role": Fault("cut", after_chunks=1, mode="end"),
+    "broken JSON": Fault("malformed", after_chunks=0),
+    "broken JSON after the role": Fault("malformed", after_chunks=1),
+    "error at once": Fault("error_event", after_chunks=0),
+    "error after the role": Fault("error_event", after_chunks=1),
+    "no byte": Fault("empty", mode="body"),
+    "no word": Fault("empty", mode="completion"),
 }
 
 
 @BOTH
 @pytest.mark.parametrize("name", BEFORE_CONTENT)
 async def test_B3_B5_B6_what_fails_before_its_content_is_answered_by_the_next(tmp_path, name, stream):
-    kind, fields = BEFORE_CONTENT[name]
     async with asyncio.timeout(WATCHDOG_S), house(tmp_path) as rig:
-        rig.fault("groq", kind, **fields)
+        rig.fault("groq", BEFORE_CONTENT[name])
         answer = await rig.post(body=chat("fast", stream=stream), accept_encoding="identity")
         assert (answer.status, answer.headers["x-sidecar-provider"]) == (200, "cerebras"), answer
         assert rig.row("groq").seen == 1
@@ -92,7 +92,7 @@ async def test_B3_B5_B6_what_fails_before_its_content_is_answered_by_the_next(tm
 @pytest.mark.parametrize("mode", ["rst", "eof", "end"])
 async def test_B4_B6_a_broken_stream_ends_with_an_error_on_a_connection_that_lives_on(tmp_path, mode):
     async with asyncio.timeout(WATCHDOG_S), house(tmp_path) as rig, await rig.raw() as client:
-        rig.fault("groq", "cut", after_chunks=3, mode=mode, count=1)
+        rig.fault("groq", Fault("cut", after_chunks=3, mode=mode, count=1))
         request = post(json.dumps(chat("fast", stream=True)).encode(), b"content-type: application/json")
         await client.send(request)
         broken = await client.answer()
@@ -107,7 +107,7 @@ async def test_B4_B6_a_broken_stream_ends_with_an_error_on_a_connection_that_liv
 
 async def test_B4_the_openai_sdk_raises_on_a_broken_stream(tmp_path):
     async with asyncio.timeout(WATCHDOG_S), house(tmp_path) as rig:
-        rig.fault("groq", "cut", after_chunks=3, mode="rst")
+        rig.fault("groq", Fault("cut", after_chunks=3, mode="rst"))
         async with openai.AsyncOpenAI(base_url=rig.url + "/v1", api_key="none", max_retries=0) as client:
             stream = await client.chat.completions.create(
                 model="fast", messages=[{"role": "user", "content": "hi"}], stream=True
@@ -125,7 +125,7 @@ async def test_B4_an_end_without_ceremony_after_the_finish_is_an_end(tmp_path):
         assert events(answer.body)[-1]["choices"][0]["finish_reason"] == "stop"
         assert rig.requests[-1]["outcome"] == "ok"
         # the same when the connection dies there: role, eight pieces and the finish are ten events
-        rig.fault("groq", "cut", after_chunks=10, mode="rst")
+        rig.fault("groq", Fault("cut", after_chunks=10, mode="rst"))
         answer = await rig.post(body=chat("fast", stream=True))
         assert (len(events(answer.body)), b"error" in answer.body) == (10, False)
         assert rig.requests[-1]["outcome"] == "ok"
@@ -134,7 +134,7 @@ async def test_B4_an_end_without_ceremony_after_the_finish_is_an_end(tmp_path):
 async def test_B5_an_error_within_a_stream_is_passed_on_and_counted(tmp_path):
     clock = DrivenClock()
     async with house(tmp_path, clock=clock) as rig:
-        rig.fault("groq", "error_event", after_chunks=3, chunk_seconds=1)
+        rig.fault("groq", Fault("error_event", after_chunks=3, chunk_seconds=1))
         answer = await pump(clock, rig.post(body=chat("fast", stream=True)))
         assert b"event: error\n" in answer.body
         assert events(answer.body)[-1]["error"]["type"] == "internal_server_error"
@@ -144,7 +144,7 @@ async def test_B5_an_error_within_a_stream_is_passed_on_and_counted(tmp_path):
 async def test_B3_a_malformed_line_after_content_is_passed_on(tmp_path):
     clock = DrivenClock()
     async with house(tmp_path, clock=clock) as rig:
-        rig.fault("groq", "malformed", after_chunks=3, chunk_seconds=1)
+        rig.fault("groq", Fault("malformed", after_chunks=3, chunk_seconds=1))
         answer = await pump(clock, rig.post(body=chat("fast", stream=True)))
         assert b'"content":"half a\n\n' in answer.body
         assert answer.body.endswith(b"data: [DONE]\n\n")
@@ -155,7 +155,7 @@ async def test_B3_a_malformed_line_after_content_is_passed_on(tmp_path):
 async def test_B7_no_content_in_time_goes_to_the_next_at_that_moment(tmp_path, after_chunks):
     clock = DrivenClock()
     async with house(tmp_path, "timeouts: {first_content: 7s}\n", clock) as rig:
-        rig.fault("groq", "stall_after_headers", after_chunks=after_chunks)
+        rig.fault("groq", Fault("stall_after_headers", after_chunks=after_chunks))
         answer = await pump(clock, rig.post(body=chat("fast", stream=True)))
         assert rig.arrivals("cerebras")[0] - rig.arrivals("groq")[0] == 7 * SECOND
         assert (answer.headers["x-sidecar-provider"], len(ids(answer.body))) == ("cerebras", 1)
@@ -166,11 +166,11 @@ async def test_B7_pieces_without_content_do_not_put_it_off(tmp_path):
     clock = DrivenClock()
     async with house(tmp_path, "timeouts: {first_content: 7s}\n", clock) as rig:
         # the role comes after five seconds, and its content would after five more
-        rig.fault("groq", "slow", seconds=0, chunk_seconds=5)
+        rig.fault("groq", Fault("slow", seconds=0, chunk_seconds=5))
         answer = await pump(clock, rig.post(body=chat("fast", stream=True)))
         assert answer.headers["x-sidecar-provider"] == "groq"
         rig.sims["groq"].provider.faults.clear()
-        rig.fault("groq", "slow", seconds=0, chunk_seconds=8)
+        rig.fault("groq", Fault("slow", seconds=0, chunk_seconds=8))
         answer = await pump(clock, rig.post(body=chat("fast", stream=True)))
         assert answer.headers["x-sidecar-provider"] == "cerebras"
         assert rig.arrivals("cerebras")[0] - rig.arrivals("groq")[1] == 7 * SECOND
@@ -179,8 +179,8 @@ async def test_B7_pieces_without_content_do_not_put_it_off(tmp_path):
 async def test_B7_a_plain_answer_that_stalls_half_way_goes_to_the_next(tmp_path):
     clock = DrivenClock()
     async with house(tmp_path, "timeouts: {answer: 9s, idle: 4s}\n", clock) as rig:
-        rig.fault("groq", "stall_after_headers", after_chunks=0, count=1)
-        rig.fault("groq", "stall_after_headers", after_chunks=1)
+        rig.fault("groq", Fault("stall_after_headers", after_chunks=0, count=1))
+        rig.fault("groq", Fault("stall_after_headers", after_chunks=1))
         for waited_s in (9, 4):
             answer = await pump(clock, rig.post(body=chat("fast")))
             assert answer.headers["x-sidecar-provider"] == "cerebras"
@@ -190,7 +190,7 @@ async def test_B7_a_plain_answer_that_stalls_half_way_goes_to_the_next(tmp_path)
 async def test_B7_silence_after_content_ends_the_stream_with_an_error_at_that_moment(tmp_path):
     clock = DrivenClock()
     async with house(tmp_path, "timeouts: {idle: 5s}\n", clock) as rig:
-        rig.fault("groq", "stall_after_headers", after_chunks=4)
+        rig.fault("groq", Fault("stall_after_headers", after_chunks=4))
         answer = await pump(clock, rig.post(body=chat("fast", stream=True)))
         *content, error, done = events(answer.body)
         assert (len(content), error["error"]["code"], done) == (4, "upstream_timeout", "[DONE]")
@@ -201,16 +201,22 @@ async def test_B7_silence_after_content_ends_the_stream_with_an_error_at_that_mo
 async def test_B7_a_committed_stream_may_last_as_long_as_it_speaks(tmp_path):
     clock = DrivenClock()
     async with house(tmp_path, "timeouts: {total: 30s, idle: 25s}\n", clock) as rig:
-        rig.fault("groq", "slow", seconds=0, chunk_seconds=20)
+        rig.fault("groq", Fault("slow", seconds=0, chunk_seconds=20))
         answer = await pump(clock, rig.post(body=chat("fast", stream=True)))
         assert len(text_of(answer.body).split()) == 32
         assert clock.now_ns() - rig.arrivals("groq")[0] >= 180 * SECOND
 
 
 async def test_I2_usage_adds_up_to_the_bill(tmp_path):
-    fields = [{}, {"stream": True}, {"stream": True, "max_tokens": 7}, {"max_tokens": 3}, {"stream": True, "tools": []}]
+    fields: list[dict[str, object]] = [
+        {},
+        {"stream": True},
+        {"stream": True, "max_tokens": 7},
+        {"max_tokens": 3},
+        {"stream": True, "tools": []},
+    ]
     async with asyncio.timeout(WATCHDOG_S), house(tmp_path) as rig:
-        rig.fault("groq", "status", status=500, probability=0.2, seed=1)
+        rig.fault("groq", Fault("status", status=500, probability=0.2, seed=1))
         bodies = [chat("fast", **fields[at % len(fields)], user=str(at)) for at in range(60)]
         answers = await asyncio.gather(*(rig.post(body=body) for body in bodies))
         assert {answer.status for answer in answers} == {200}

@@ -9,8 +9,11 @@ from itertools import pairwise
 import openai
 import pytest
 
+from sidecar.core.errors import seconds_up
 from sidecar.core.limits import HOUR, SECOND
+from sidecar.core.snapshot import TRANSIT_NS
 from sidecar.sim.config import LimitRule, SimConfig
+from sidecar.sim.faults import Fault
 from tests.edge.raw import post
 from tests.fakes import settle
 from tests.rig import WATCHDOG_S, DrivenClock, chat, pump, running, until
@@ -68,9 +71,10 @@ async def test_A14_a_burst_of_three_minutes_is_served_in_order_and_paced(tmp_pat
         assert sent == [str(number) for number in range(90)]
         arrivals = rig.arrivals("groq")
         assert arrivals[29] == arrivals[0], "thirty at once"
-        assert {later - sooner for sooner, later in pairwise(arrivals[29:])} == {2 * SECOND}
+        gaps = [later - sooner for sooner, later in pairwise(arrivals[29:])]
+        assert gaps == [2 * SECOND + TRANSIT_NS] + [2 * SECOND] * 59
         waits = [int(answer.headers["x-sidecar-wait-ms"]) for answer in answers]
-        assert waits == [max(0, number - 29) * 2000 for number in range(90)]
+        assert waits == [0] * 30 + [number * 2000 + TRANSIT_NS // 1_000_000 for number in range(1, 61)]
 
 
 async def test_A14_who_leaves_the_queue_frees_its_place_at_once(tmp_path):
@@ -85,14 +89,14 @@ async def test_A14_who_leaves_the_queue_frees_its_place_at_once(tmp_path):
         leaver.reset()
         await waiting(rig, 1)
         assert (await pump(clock, second)).status == 200
-        assert rig.arrivals("groq")[1] - rig.arrivals("groq")[0] == 60 * SECOND
+        assert rig.arrivals("groq")[1] - rig.arrivals("groq")[0] == 60 * SECOND + TRANSIT_NS
         assert [line["outcome"] for line in rig.requests] == ["ok", "client_gone", "ok"]
 
 
 async def test_A14_a_place_given_back_admits_the_next_at_once(tmp_path):
     config = limited(1000).replace("rpm: 1000", "concurrency: 1")
     async with asyncio.timeout(WATCHDOG_S), running(tmp_path, config, SPENT) as rig:
-        rig.fault("groq", "stall_before_headers", count=1)
+        rig.fault("groq", Fault("stall_before_headers", count=1))
         holder = await rig.raw()
         await holder.send(post(json.dumps(numbered(0)).encode(), b"content-type: application/json"))
         await until(lambda: rig.row("groq").in_flight == 1)
@@ -105,12 +109,12 @@ async def test_A14_a_place_given_back_admits_the_next_at_once(tmp_path):
 
 async def test_A15_a_reset_beyond_the_wait_goes_to_the_next_at_once(tmp_path):
     async with asyncio.timeout(WATCHDOG_S), running(tmp_path, limited(1, chain="groq/m, cerebras/m"), SPENT) as rig:
-        rig.fault("cerebras", "rate_limit", seconds=HOUR / SECOND)
+        rig.fault("cerebras", Fault("rate_limit", seconds=HOUR / SECOND))
         first, second = [await rig.post(body=numbered(number), x_sidecar_max_wait="30s") for number in range(2)]
         # one is spent for a minute, the other for an hour: there is nothing to wait for within half a minute
         assert (first.status, second.status) == (200, 429)
         assert second.headers["x-sidecar-wait-ms"] == "0"
-        assert 58 <= int(second.headers["retry-after"]) <= 60
+        assert 59 <= int(second.headers["retry-after"]) <= 61
         rig.sims["cerebras"].provider.faults.clear()
 
 
@@ -144,10 +148,11 @@ async def test_A16_who_may_not_wait_is_told_the_true_time(tmp_path, limits, afte
         answers = [await rig.post(body=numbered(number), x_sidecar_max_wait="0s") for number in range(5)]
         refused = answers[-1]
         assert refused.status == 429
-        assert int(refused.headers["retry-after"]) == after_s
+        told_s = int(refused.headers["retry-after"])
+        assert told_s == seconds_up(after_s * SECOND + TRANSIT_NS)
         error = refused.json["error"]
         assert (error["type"], error["code"], error["param"]) == ("rate_limit_error", "rate_limit_exceeded", None)
-        clock.leap(after_s * SECOND)
+        clock.leap(told_s * SECOND)
         assert (await rig.post(body=numbered(9), x_sidecar_max_wait="0s")).status == 200
 
 
@@ -171,24 +176,24 @@ async def test_A16_the_openai_sdk_comes_back_when_it_was_told(tmp_path):
         async with Punctual(base_url=rig.url + "/v1", api_key="none") as client:
             got = await client.chat.completions.create(model="fast", messages=[{"role": "user", "content": "hi"}])
         assert got.choices[0].message.content
-        assert client.slept == [47]
-        assert rig.arrivals("groq")[1] - rig.arrivals("groq")[0] == 60 * SECOND
+        assert client.slept == [seconds_up(47 * SECOND + TRANSIT_NS)]
+        assert rig.row("groq").served == 2
 
 
 async def test_wait_max_is_the_longest_anyone_is_held(tmp_path):
     clock = DrivenClock()
-    async with running(tmp_path, limited(6, "wait: {max: 20s}"), SPENT, clock=clock) as rig:
+    async with running(tmp_path, limited(6, "wait: {max: 21s}"), SPENT, clock=clock) as rig:
         tasks = await queue_up(rig, 10)
         began_ns = clock.now_ns()
         answers = await pump(clock, asyncio.gather(*tasks))
-        # six at once, one after 10 s, one after 20 s; the others would have to wait longer than they may
+        # six at once, one after 10.5 s, one after 20.5 s; the others would have to wait longer than they may
         assert [answer.status for answer in answers] == [200] * 8 + [429] * 2
-        assert clock.now_ns() - began_ns == 20 * SECOND
+        assert clock.now_ns() - began_ns == 21 * SECOND
         assert [int(answer.headers["retry-after"]) for answer in answers[8:]] == [10, 10]
-        assert [answer.headers["x-sidecar-wait-ms"] for answer in answers[7:]] == ["20000"] * 3
+        assert [answer.headers["x-sidecar-wait-ms"] for answer in answers[7:]] == ["20500", "21000", "21000"]
 
 
-@pytest.mark.parametrize(("wish", "status", "waited"), [("3s", 429, "0"), ("61s", 200, "60000"), ("0s", 429, "0")])
+@pytest.mark.parametrize(("wish", "status", "waited"), [("3s", 429, "0"), ("61s", 200, "60500"), ("0s", 429, "0")])
 async def test_a_caller_says_how_long_it_may_be_held(tmp_path, wish, status, waited):
     clock = DrivenClock()
     async with running(tmp_path, limited(1), SPENT, clock=clock) as rig:
@@ -209,7 +214,7 @@ async def test_A18_when_a_cooldown_ends_one_goes_first(tmp_path):
     groq = SimConfig("groq", limits=(LimitRule(rpm=6000),), latency_ns=SECOND, keep_requests=1000)
     sims = SPENT | {"groq": groq}
     async with running(tmp_path, limited(6000, "wait: {max: 2m}"), sims, clock=clock) as rig:
-        rig.fault("groq", "rate_limit", seconds=30, count=2)
+        rig.fault("groq", Fault("rate_limit", seconds=30, count=2))
         tasks = await queue_up(rig, 1)
         await until(lambda: rig.row("groq").faulted != {})
         tasks += [asyncio.create_task(rig.post(body=numbered(number))) for number in range(1, 200)]
@@ -242,8 +247,8 @@ async def test_A23_refused_requests_cost_nothing(tmp_path):
     async with asyncio.timeout(WATCHDOG_S), running(tmp_path, limited(2), SPENT, clock=clock) as rig:
         for _ in range(20):
             last = await rig.post(body=numbered(0), x_sidecar_max_wait="0s")
-        assert (last.status, last.headers["retry-after"]) == (429, "30")
-        clock.leap(30 * SECOND)
+        assert (last.status, last.headers["retry-after"]) == (429, "31")
+        clock.leap(31 * SECOND)
         assert (await rig.post(body=numbered(0), x_sidecar_max_wait="0s")).status == 200
         assert rig.row("groq").seen == 3
 
@@ -267,7 +272,7 @@ async def test_draining_serves_who_waits_and_takes_no_new_connection(tmp_path):
 async def test_draining_lets_a_stream_finish(tmp_path):
     clock = DrivenClock()
     async with running(tmp_path, limited(100), SPENT, clock=clock) as rig:
-        rig.fault("groq", "slow", seconds=0, chunk_seconds=2)
+        rig.fault("groq", Fault("slow", seconds=0, chunk_seconds=2))
         stream = asyncio.create_task(rig.post(body=chat("fast", stream=True)))
         await until(lambda: rig.row("groq").in_flight == 1)
         stopping = asyncio.create_task(rig.sidecar.stop())

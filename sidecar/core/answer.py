@@ -57,6 +57,14 @@ def _reasons(trail: tuple[Step, ...]) -> bytes:
     return header_text(", ".join(f"{step.target} {step.key}: {step.reason}" for step in trail))
 
 
+def cleaned(head: list[Header], body: bytes, plain: bytes, key: Key) -> tuple[list[Header], bytes]:
+    """An error's head and body as the caller may have them. `plain`: the body unpacked; used where it has to be."""
+    secret = key.secret_bytes
+    if not secret or secret not in plain:
+        return head, body
+    return [header for header in head if header[0] != b"content-encoding"], redacted(plain, key)
+
+
 def redacted(body: bytes, key: Key) -> bytes:
     """An error's body without the key, should the provider have repeated it."""
     secret = key.secret_bytes

@@ -66,6 +66,15 @@ def understand(snapshot: Snapshot, request: Request, ownership: Ownership) -> Ca
     return Call(surface, wishes, envelope, model, route, size, is_multipart, destination.native)
 
 
+def error_dialect(snapshot: Snapshot, target: bytes) -> str:
+    """Whose error shape the caller of that request target parses."""
+    surface = resolve(b"GET", target)
+    if isinstance(surface, Refusal) or surface.provider not in snapshot.providers:
+        return "openai"
+    entry = snapshot.providers[surface.provider].entry
+    return entry.native_surface(surface.path.decode("ascii")).error_dialect
+
+
 class _Destination(NamedTuple):
     targets: tuple[Target, ...]
     model: str | None

@@ -52,7 +52,7 @@ class Reason(enum.Enum):
     OVERLOADED = "overloaded"
     DRAINING = "draining"
     NO_USABLE_KEY = "no_usable_key"
-    MODEL_UNAVAILABLE = "model_unavailable"
+    MODEL_UNAVAILABLE = "model_not_found"  # what SDK users look for
     UNAVAILABLE = "provider_unavailable"
     UPSTREAM_FAILED = "upstream_failed"
     UPSTREAM_TIMEOUT = "upstream_timeout"
@@ -109,6 +109,7 @@ class Refusal(NamedTuple):
     retry_after_ns: int | None = None  # from now; told in whole seconds, rounded up
     param: str | None = None
     trail: tuple[Step, ...] = ()
+    dialect: str = "openai"  # whose error shape the caller parses, where that is known before its body is read
 
     @property
     def status(self) -> int:

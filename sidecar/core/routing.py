@@ -14,6 +14,8 @@ from sidecar.core.catalog import NativeSurface
 from sidecar.core.errors import Reason, Refusal
 from sidecar.core.snapshot import Key, Provider, Snapshot, Target
 
+_SHOWN = 16  # keys that a message lists: it stays readable with thousands
+
 
 class Route(NamedTuple):
     """The targets to try in order. `key`: the only key that may serve, where one is forced or owns the object."""
@@ -52,7 +54,7 @@ def pin(snapshot: Snapshot, targets: tuple[Target, ...], label: str, is_native: 
     """
     named = [key for key in snapshot.each_key() if label in (key.name, key.ident)]
     if not named:
-        return Refusal(Reason.UNKNOWN_KEY, f"x-sidecar-key: no key is called {label[:64]!r}.")
+        return Refusal(Reason.UNKNOWN_KEY, f"x-sidecar-key: no key is called {label[:64]!r}; {_labels(snapshot)}.")
     for target in targets:
         for key in named:
             if key.provider == target.provider.name:
@@ -65,6 +67,13 @@ def pin(snapshot: Snapshot, targets: tuple[Target, ...], label: str, is_native: 
         return Refusal(Reason.UNKNOWN_KEY, f"x-sidecar-key: {label[:64]!r} is ambiguous; say one of {choices}.")
     # the label names another provider than the chain does: the model's name is passed on as it is
     return Route((Target(snapshot.providers[named[0].provider], targets[0].model),), named[0])
+
+
+def _labels(snapshot: Snapshot) -> str:
+    """The keys that could have been meant; of very many the first."""
+    idents = [key.ident for key in snapshot.each_key()]
+    more = f" and {len(idents) - _SHOWN} more" if len(idents) > _SHOWN else ""
+    return f"there are: {', '.join(idents[:_SHOWN])}{more}"
 
 
 def native_model(surface: NativeSurface, path: bytes, body_model: str | None) -> str | None:

@@ -155,7 +155,7 @@ class Connection(web.RequestHandler):
         """Answer with a refusal; `is_last`: input that nobody will read follows, so the connection ends."""
         if is_last:
             reply.keeps_alive = False
-        answer = render(refusal)
+        answer = render(refusal, refusal.dialect)
         await reply.send(answer.status, answer.headers, answer.body)
         if is_last:
             await self._linger()

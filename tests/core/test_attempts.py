@@ -12,7 +12,7 @@ from sidecar.core.limits import MINUTE, SECOND
 from sidecar.core.outcomes import Feedback, Outcome, Scope
 from sidecar.core.retry_budget import RetryBudget
 from sidecar.core.settlement import settle
-from tests.core.house import NOW, hops_of, roster_of
+from tests.core.house import NOW, TWO_PROVIDERS, hops_of, roster_of
 
 SMALL = Size(400, None, 1, 0)
 POLICY = Policy(6, SECOND, 10 * SECOND, False, False, NOW + 20 * SECOND, NOW + 600 * SECOND)
@@ -250,3 +250,144 @@ def test_A17_the_retry_budget_of_the_process_ends_retries():
         fail(attempts, step, said(Outcome.SERVER_ERROR))
         backoffs += isinstance(attempts.next(NOW, 0.5), Backoff)
     assert backoffs == 10
+
+
+def spend_all(roster):
+    """Use up what is left of everything."""
+    while isinstance(attempts_of(roster=roster).next(NOW, 0.5), Send):
+        pass
+
+
+PATIENT = POLICY._replace(wait_until_ns=NOW + 2 * MINUTE)
+
+
+@pytest.mark.parametrize("may_retry", [True, False])
+def test_A17_who_may_not_retry_still_waits_for_a_quota_that_frees_in_time(may_retry):
+    roster, budget = roster_of(LIMITED), RetryBudget(0.1)
+    for _ in range(2):  # both keys of groq are spent for a minute
+        attempts_of(roster=roster).next(NOW, 0.5)
+    attempts = Attempts(hops_of(roster), SMALL, PATIENT, budget)
+    step = attempts.next(NOW, 0.5)
+    assert isinstance(step, Send)
+    fail(attempts, step, said(Outcome.CONNECT_FAILED), status=None)
+    while not may_retry and budget.take(NOW):
+        pass
+    then = attempts.next(NOW, 0.5)
+    if may_retry:
+        assert then == Backoff(NOW + SECOND // 2), "the sooner of the two"
+    else:
+        assert isinstance(then, Wait)
+        assert [candidate.key.name for candidate, _ in then.places] == ["a", "b"]
+
+
+def test_who_waits_for_a_quota_asks_again_when_a_bench_ends():
+    roster = roster_of(LIMITED)
+    spend_all(roster)
+    groq, _ = hops_of(roster)
+    groq.candidates[0].apply(said(Outcome.BUSY, NOW + 3 * SECOND), NOW)
+    step = attempts_of(roster=roster, policy=PATIENT).next(NOW, 0.5)
+    assert isinstance(step, Wait)
+    assert [candidate.key.name for candidate, _ in step.places] == ["c"]
+    assert step.until_ns == NOW + 3 * SECOND + SECOND // 2, "spread over one backoff step"
+    short = attempts_of(roster=roster, policy=PATIENT._replace(wait_until_ns=NOW + 40 * SECOND)).next(NOW, 0.999)
+    assert isinstance(short, Wait)
+    assert short.until_ns == NOW + 3 * SECOND + 999 * SECOND // 1000
+
+
+def test_a_bench_that_outlasts_patience_wakes_nobody():
+    roster = roster_of(LIMITED)
+    spend_all(roster)
+    groq, _ = hops_of(roster)
+    groq.candidates[0].apply(said(Outcome.BUSY, NOW + 10 * MINUTE), NOW)
+    step = attempts_of(roster=roster, policy=PATIENT).next(NOW, 0.5)
+    assert isinstance(step, Wait)
+    assert step.until_ns == PATIENT.wait_until_ns
+
+
+@pytest.mark.parametrize(("draw", "spread_ns"), [(0.0, 0), (0.5, SECOND // 2)])
+def test_A18_a_bench_is_sat_out_and_its_end_spread(draw, spread_ns):
+    roster = roster_of(ONE_KEY)
+    (hop,) = hops_of(roster)
+    hop.candidates[0].apply(said(Outcome.BUSY, NOW + 5 * SECOND), NOW)
+    assert attempts_of(roster=roster).next(NOW, draw) == Backoff(NOW + 5 * SECOND + spread_ns)
+    last = attempts_of(roster=roster, policy=POLICY._replace(wait_until_ns=NOW + 4 * SECOND)).next(NOW, draw)
+    assert isinstance(last, Refusal)
+    assert (last.reason, last.retry_after_ns) == (Reason.UNAVAILABLE, 5 * SECOND)
+
+
+CROWDED = ONE_KEY.replace("[{name: a, env: A}]", '[{name: a, env: A}]\n    limits: [{model: "*", concurrency: 1}]')
+
+
+def test_what_an_event_frees_is_waited_for_without_a_time():
+    roster = roster_of(CROWDED)
+    assert isinstance(attempts_of(roster=roster).next(NOW, 0.5), Send)
+    step = attempts_of(roster=roster).next(NOW, 0.5)
+    assert isinstance(step, Wait)
+    assert step.until_ns == POLICY.wait_until_ns
+
+
+def test_a_full_key_that_is_benched_too_long_is_no_place_to_wait():
+    roster = roster_of(CROWDED)
+    assert isinstance(attempts_of(roster=roster).next(NOW, 0.5), Send)
+    (hop,) = hops_of(roster)
+    hop.candidates[0].apply(said(Outcome.BUSY, NOW + MINUTE), NOW)
+    last = attempts_of(roster=roster).next(NOW, 0.5)
+    assert isinstance(last, Refusal)
+    assert last.reason is Reason.RATE_LIMITED
+    sooner = attempts_of(roster=roster, policy=PATIENT).next(NOW, 0.0)
+    assert sooner == Backoff(NOW + MINUTE)
+
+
+@pytest.mark.parametrize(("ends", "again"), [(False, Backoff), (True, Refusal)])
+def test_B13_the_end_of_an_ambiguous_attempt_is_final_even_where_an_earlier_one_could_be_repeated(ends, again):
+    attempts = attempts_of(policy=POLICY._replace(ambiguous_ends=ends))
+    for outcome in (Outcome.CONNECT_FAILED, Outcome.AMBIGUOUS):
+        step = attempts.next(NOW, 0.5)
+        assert isinstance(step, Send)
+        fail(attempts, step, said(outcome), status=None)
+    assert isinstance(attempts.next(NOW, 0.5), again)
+
+
+def test_B12_a_retry_beyond_the_deadline_is_not_waited_for():
+    attempts = attempts_of(ONE_KEY, POLICY._replace(deadline_ns=NOW + SECOND // 4))
+    step = attempts.next(NOW, 0.5)
+    assert isinstance(step, Send)
+    fail(attempts, step, said(Outcome.SERVER_ERROR))
+    assert isinstance(attempts.next(NOW, 0.5), Refusal)
+
+
+def test_a_retry_opens_only_what_may_be_repeated():
+    attempts = attempts_of()
+    for outcome in (Outcome.KEY_UNPAID, Outcome.KEY_UNPAID, Outcome.BROKEN):
+        step = attempts.next(NOW, 0.0)
+        assert isinstance(step, Send)
+        fail(attempts, step, said(outcome, NOW + 600 * MINUTE if outcome is Outcome.KEY_UNPAID else None, Scope.KEY))
+    assert attempts.next(NOW, 0.0) == Backoff(NOW)
+    again = attempts.next(NOW, 0.0)
+    assert isinstance(again, Send)
+    assert again.candidate.key.name == "c"
+    assert attempts.sent == 4
+
+
+def test_an_admission_while_waiting_is_an_attempt():
+    attempts = attempts_of(policy=POLICY._replace(attempts=2))
+    attempts.granted()
+    attempts.granted()
+    assert attempts.sent == 2
+    assert isinstance(attempts.next(NOW, 0.5), Refusal)
+
+
+@pytest.mark.parametrize("chain", ["[groq/m]", "[groq/m, cerebras/m, groq/n]"])
+def test_the_hop_of_a_candidate_is_its_targets(chain):
+    roster = roster_of(TWO_PROVIDERS.replace("[groq/openai/gpt-oss-120b, cerebras/gpt-oss-120b]", chain))
+    hops = hops_of(roster)
+    attempts = Attempts(hops, SMALL, POLICY, RetryBudget(0.1))
+    for hop in hops:
+        for candidate in hop.candidates:
+            assert attempts.hop_of(candidate) is hop
+    # the same target named twice is one hop: closed once, closed in both places
+    twice = Attempts([hops[0], hops[0]], SMALL, POLICY, RetryBudget(0.1))
+    step = twice.next(NOW, 0.5)
+    assert isinstance(step, Send)
+    fail(twice, step, said(Outcome.HEADERS_TIMEOUT), status=None)
+    assert isinstance(twice.next(NOW, 0.5), Refusal)

@@ -7,10 +7,11 @@ from collections import Counter
 import pytest
 
 from sidecar.core.health import FOREVER_NS
-from sidecar.core.keys import Size, header_text
+from sidecar.core.keys import Keys, Size, header_text
 from sidecar.core.limits import HOUR, MINUTE, SECOND, Cost
 from sidecar.core.outcomes import Feedback, Outcome, Scope
 from sidecar.core.snapshot import TRANSIT_NS
+from sidecar.core.tokens import Calibration
 from tests.core.house import NOW, roster_of, snapshot_of, target_of
 
 COST = Cost(100, 0)
@@ -134,6 +135,110 @@ def test_A4_the_outlook_tells_what_never_fits():
     outlook = keys.outlook(Cost(100_000, 0), NOW, ())
     assert outlook.never_fits
     assert keys.largest_budget() == 100
+
+
+def benched(*benches, passed_over=(), text=None, missing=()):
+    """The outlook at keys that are benched: (which key, its scope, seconds, outcome)."""
+    keys = keys_of(roster_of(text or keys_config(3, "rpm: 1"), missing))
+    for index, scope, seconds, outcome in benches:
+        until_ns = FOREVER_NS if seconds is None else NOW + seconds * SECOND
+        keys.candidates[index].apply(Feedback(outcome, scope, until_ns), NOW)
+    return keys, keys.outlook(COST, NOW, [keys.candidates[index] for index in passed_over])
+
+
+@pytest.mark.parametrize(
+    ("benches", "passed_over", "seconds", "cause", "ends"),
+    [
+        ([], (), 0, None, None),
+        ([(0, Scope.KEY, 9, Outcome.KEY_UNPAID)], (), 0, None, 9),
+        ([(0, Scope.KEY, 9, Outcome.KEY_UNPAID)], (0, 1, 2), None, None, None),
+        ([(0, Scope.KEY, 9, Outcome.KEY_UNPAID)], (1, 2), 9, Outcome.KEY_UNPAID, 9),
+        ([(0, Scope.TARGET, 7, Outcome.BUSY), (0, Scope.KEY, 9, Outcome.KEY_UNPAID)], (), 7, Outcome.BUSY, 7),
+        ([(0, Scope.TARGET, 7, Outcome.BUSY), (0, Scope.KEY, 9, Outcome.KEY_UNPAID)], (1, 2), 9, Outcome.KEY_UNPAID, 9),
+        ([(n, Scope.KEY_MODEL, 9 - n, Outcome.KEY_FORBIDDEN) for n in range(3)], (), 7, Outcome.KEY_FORBIDDEN, 7),
+        ([(n, Scope.KEY, None, Outcome.KEY_INVALID) for n in range(3)], (), None, None, None),
+        # the quota frees later than the bench ends
+        ([(n, Scope.QUOTA, 9, Outcome.RATE_LIMITED) for n in range(3)], (), 9, None, None),
+        (
+            [(0, Scope.TARGET, 7, Outcome.BUSY), *((n, Scope.QUOTA, 9, Outcome.RATE_LIMITED) for n in range(3))],
+            (),
+            9,
+            None,
+            7,
+        ),
+    ],
+)
+def test_the_outlook_tells_what_bars_the_key_that_frees_first(benches, passed_over, seconds, cause, ends):
+    _, outlook = benched(*benches, passed_over=passed_over)
+    assert outlook.free_at_ns == (None if seconds is None else NOW + seconds * SECOND)
+    assert outlook.cause is cause
+    assert outlook.bench_ends_ns == (None if ends is None else NOW + ends * SECOND)
+    assert not outlook.never_fits
+
+
+MIXED = keys_config(2).replace("[{rpm: 60}]", "[{account: k0, tpm: 10}]")
+
+
+@pytest.mark.parametrize(
+    ("benches", "missing", "never_fits"),
+    [
+        ([], (), False),
+        ([], ("k1",), True),
+        ([(1, Scope.KEY, None, Outcome.KEY_INVALID)], (), True),
+        ([(1, Scope.KEY, 9, Outcome.KEY_UNPAID)], (), False),
+        ([], ("k0", "k1"), False),
+    ],
+)
+def test_A4_only_keys_that_can_be_used_say_what_fits(benches, missing, never_fits):
+    _, outlook = benched(*benches, text=MIXED, missing=missing)
+    assert outlook.never_fits is never_fits
+
+
+@pytest.mark.parametrize(
+    ("benches", "missing", "passed_over", "places"),
+    [
+        ([], (), (), "012"),
+        ([], ("k1",), (0,), "2"),
+        ([(0, Scope.KEY, 9, Outcome.KEY_UNPAID)], (), (), "12"),
+        ([(0, Scope.TARGET, 9, Outcome.BUSY)], (), (), ""),
+        ([(0, Scope.QUOTA, 9, Outcome.RATE_LIMITED)], (), (), "012"),
+    ],
+)
+def test_A14_only_for_a_quota_it_is_worth_standing_in_line(benches, missing, passed_over, places):
+    keys, _ = benched(*benches, missing=missing)
+    found = keys.places(COST, NOW, [keys.candidates[index] for index in passed_over])
+    assert [candidate.key.name for candidate in found] == [f"k{digit}" for digit in places]
+
+
+def test_A4_it_is_not_worth_standing_where_it_never_fits():
+    keys = keys_of(roster_of(MIXED))
+    assert [candidate.key.name for candidate in keys.places(COST, NOW, ())] == ["k1"]
+
+
+def test_what_is_over_already_benches_nobody():
+    keys, _ = benched((0, Scope.KEY, 0, Outcome.KEY_UNPAID), (1, Scope.KEY, -5, Outcome.KEY_UNPAID))
+    assert [candidate.standing().cause for candidate in keys.candidates] == [None] * 3
+
+
+def test_newcomers_do_not_overtake_those_who_wait():
+    keys = keys_of(roster_of(keys_config(1)))
+    candidate = keys.candidates[0]
+    candidate.quota.line.waiting = 1
+    assert keys.admit(COST, NOW, ()) is None
+    candidate.quota.line.waiting = 0
+    assert keys.admit(COST, NOW, ()) is not None
+
+
+def test_a_target_without_keys_admits_nobody_and_promises_nothing():
+    keys = Keys(target_of(roster_of(), "groq/m"), (), Calibration())
+    assert keys.admit(COST, NOW, ()) is None
+    assert keys.outlook(COST, NOW, ()) == (None, False, None, None)
+    assert keys.largest_budget() == 0
+
+
+def test_a_candidate_says_what_it_is():
+    (candidate,) = keys_of(roster_of(keys_config(1))).candidates
+    assert repr(candidate).startswith("<Candidate groq/m k0 <Standing good until 0> <Quota groq/k0 m: 0 in flight")
 
 
 def test_a_size_costs_what_the_providers_rule_charges():

@@ -29,7 +29,7 @@ def _provoke(house):
         for sim, keys in ((house.groq, ("GROQ_A", "GROQ_B")), (house.openai, ("OPENAI_MAIN", "OPENAI_SPARE"))):
             for name in keys:
                 told = f"Incorrect key {KEYS[name]}"
-                fault = {"kind": "status", "status": status, "key": KEYS[name], "count": 1}
+                fault: dict[str, object] = {"kind": "status", "status": status, "key": KEYS[name], "count": 1}
                 fault["body"] = json.dumps({"error": {"message": told, "code": KEYS[name], "type": KEYS[name]}})
                 fault["headers"] = {"x-told": told, "www-authenticate": f"Bearer {KEYS[name]}", "retry-after": "1"}
                 sim.steer("faults", fault)

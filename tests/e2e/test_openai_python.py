@@ -8,8 +8,15 @@ import openai
 import pytest
 
 from tests.e2e.house import (
-    CALLER_KEY, GROQ_MODEL, GROQ_MODELS, HELLO, KEYS, OPENAI_MODELS, async_openai_client, text_of,
-)  # fmt: skip
+    CALLER_KEY,
+    GROQ_MODEL,
+    GROQ_MODELS,
+    HELLO,
+    KEYS,
+    OPENAI_MODELS,
+    async_openai_client,
+    text_of,
+)
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
 
@@ -215,7 +222,7 @@ def test_B11_an_answer_says_who_served_it(client):
 async def test_async_client(house):
     async with asyncio.timeout(20), async_openai_client(house.url) as sdk:
         plain = await sdk.chat.completions.create(model="fast", messages=HELLO, max_tokens=5)
-        assert len(plain.choices[0].message.content.split()) == 5
+        assert plain.choices[0].finish_reason == "length"
         async with await sdk.chat.completions.create(
             model="fast", messages=HELLO, max_tokens=12, stream=True
         ) as stream:
@@ -225,7 +232,7 @@ async def test_async_client(house):
             kinds = [event.type async for event in events]
         assert kinds[-1] == "response.completed"
         assert (await sdk.embeddings.create(model="text-embedding-3-small", input="x")).data
-        assert [model.id async for model in sdk.models.list()][0] == "fast"
+        assert [model.id async for model in sdk.models.list()][:1] == ["fast"]
         file = await sdk.files.create(file=("a.txt", b"abc"), purpose="assistants")
         assert (await sdk.files.content(file.id)).read() == b"abc"
 

@@ -1,4 +1,4 @@
-"""The main promise: while the pooled quota suffices, the application never sees a 429. And what it sees when it ends."""
+"""The main promise: while the pooled quota suffices, the application never sees a 429; and what it sees at the end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.e2e.house import GROQ_MODEL, HELLO, KEYS, async_openai_client, openai_client, text_of
+from tests.e2e.house import HELLO, KEYS, async_openai_client, openai_client, text_of
 from tests.processes import Serving, Sim
 
 _TWO_PROVIDERS = """
@@ -38,17 +38,17 @@ async def _burst(url: str, count: int) -> list[Any]:
     """That many calls at once, every third streamed, with no retry by the SDK; the headers of each answer."""
 
     async def one(sdk: openai.AsyncOpenAI, number: int) -> Any:
-        stream = number % 3 == 0
-        raw = await sdk.chat.completions.with_raw_response.create(
-            model="fast", messages=[{"role": "user", "content": f"number {number}"}], max_tokens=16, stream=stream
-        )
-        if stream:
-            async with raw.parse() as chunks:
-                words = "".join([choice.delta.content or "" async for chunk in chunks for choice in chunk.choices])
-        else:
-            words = raw.parse().choices[0].message.content
-        assert len(words.split()) == 16
-        return raw.headers
+        fields: Any = {"model": "fast", "messages": [{"role": "user", "content": f"number {number}"}], "max_tokens": 16}
+        calls = sdk.chat.completions.with_raw_response
+        if number % 3:
+            whole = await calls.create(**fields)
+            assert len(whole.parse().choices[0].message.content.split()) == 16
+            return whole.headers
+        streamed = await calls.create(**fields, stream=True)
+        async with streamed.parse() as chunks:
+            words = [choice.delta.content or "" async for chunk in chunks for choice in chunk.choices]
+        assert len("".join(words).split()) == 16
+        return streamed.headers
 
     async with asyncio.timeout(20), async_openai_client(url) as sdk:
         return await asyncio.gather(*(one(sdk, number) for number in range(count)))
@@ -75,18 +75,17 @@ async def test_A13_B16_a_burst_beyond_two_keys_goes_on_at_the_next_provider(tmp_
 
 
 async def test_A14_told_limits_are_kept_and_the_rest_waits(tmp_path):
-    # a little less than the truth: requests that leave together do not arrive together
-    limits = "    limits: [{rpm: 38}]\n"
+    limits = "    limits: [{rpm: 40}]\n"
     with contextlib.ExitStack() as stack:
         groq = stack.enter_context(_groq("rpm=40"))
         sidecar = stack.enter_context(
             Serving(tmp_path / "wait.yaml", _ONE_PROVIDER.format(groq.base_url) + limits, KEYS)
         )
-        answers = await _burst(sidecar.url, 39)
+        answers = await _burst(sidecar.url, 41)
         assert groq.total["refused"] == {}, "nobody asked the provider too early"
-        assert groq.total["served"] == 39
+        assert groq.total["served"] == 41
         waited = [headers for headers in answers if int(headers["x-sidecar-wait-ms"])]
-        assert len(waited) == 1, "38 pass at once"
+        assert len(waited) == 1, "40 pass at once"
         assert {headers["x-sidecar-attempts"] for headers in answers} == {"1"}
 
 
@@ -113,22 +112,28 @@ def spent(tmp_path_factory):
 
 def test_A16_the_sdk_sleeps_as_long_as_a_local_429_says(spent):
     with openai_client(spent.url) as once, openai_client(spent.url, max_retries=1) as patient:
-        with pytest.raises(openai.RateLimitError) as caught:
-            for _ in range(200):
-                once.chat.completions.create(model="fast", messages=HELLO, max_tokens=1)
-        refused = caught.value.response
-        assert refused.headers["retry-after"] == "1"
-        assert "x-should-retry" not in refused.headers
-        assert refused.headers["x-sidecar-attempts"] == "0", "the provider was not asked"
-        assert caught.value.code == "rate_limit_exceeded"
-        assert caught.value.type == "rate_limit_error"
-        assert once._parse_retry_after_header(refused.headers) == 1.0
+        refusal = _first_refusal(once)
+        headers = refusal.response.headers
+        assert headers["retry-after"] in ("1", "2")
+        assert once._parse_retry_after_header(headers) == int(headers["retry-after"])
+        assert "x-should-retry" not in headers
+        assert headers["x-sidecar-attempts"] == "0", "the provider was not asked"
+        assert (refusal.code, refusal.type) == ("rate_limit_exceeded", "rate_limit_error")
         # It sleeps that long by itself, and then it passes: half a second, its own first pause, would be too short
         # for at least one of these calls, whatever the time between them.
         retries = [_retries(patient) for _ in range(2)]
     assert max(retries) == 1
     statuses = [line["status"] for line in spent.requests]
     assert statuses.count(429) == 1 + sum(retries)
+
+
+def _first_refusal(sdk: openai.OpenAI) -> openai.RateLimitError:
+    for _ in range(200):
+        try:
+            sdk.chat.completions.create(model="fast", messages=HELLO, max_tokens=1)
+        except openai.RateLimitError as error:
+            return error
+    raise AssertionError("200 requests passed where one a second may")
 
 
 def _retries(sdk: openai.OpenAI) -> int:
@@ -144,7 +149,7 @@ def test_A15_a_reset_beyond_the_wait_is_told_at_once_with_the_true_time(tmp_path
             sdk.chat.completions.create(model="fast", messages=HELLO)
             with pytest.raises(openai.RateLimitError) as caught:
                 sdk.chat.completions.create(model="fast", messages=HELLO)
-            assert 50 <= int(caught.value.response.headers["retry-after"]) <= 60
+            assert 50 <= int(caught.value.response.headers["retry-after"]) <= 61
             assert "x-sidecar-wait-ms" in caught.value.response.headers
             assert groq.total["seen"] == 1
 
@@ -168,39 +173,43 @@ def test_B4_a_stream_that_breaks_is_an_error_of_the_sdk(house, client):
         assert len(text_of(stream).split()) == 32
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        {"kind": "down", "mode": "rst"},
-        {"kind": "down", "mode": "eof"},
-        {"kind": "cut", "after_chunks": 1, "mode": "rst"},
-        {"kind": "error_event", "after_chunks": 0},
-        {"kind": "error_event", "after_chunks": 1},
-        {"kind": "empty", "mode": "body"},
-        {"kind": "empty", "mode": "completion"},
-        {"kind": "malformed", "after_chunks": 1},
-        {"kind": "status", "status": 503},
-        {"kind": "rate_limit"},
-        {"kind": "rate_limit_bare"},
-        {"kind": "insufficient_quota"},
-    ],
-    ids=lambda fault: "-".join(map(str, fault.values())),
-)
-def test_B3_B5_what_fails_before_its_first_content_is_answered_elsewhere(tmp_path, house, fault):
-    # a sidecar of its own: what these faults do to a key outlives the request
-    config = _FALLBACK.format(groq=house.groq.base_url, openai=house.openai.base_url)
-    house.groq.steer("faults", fault)
-    with Serving(tmp_path / "b3.yaml", config, KEYS) as sidecar, openai_client(sidecar.url) as sdk:
-        raw = sdk.chat.completions.with_raw_response.create(model="fast", messages=HELLO, stream=True)
-        with raw.parse() as stream:
-            assert len(text_of(stream).split()) == 32
-        assert raw.headers["x-sidecar-provider"] == "openai"
-        assert raw.headers["x-sidecar-attempts"] == "2"
-        line = sidecar.request("/v1/chat/completions")
-        assert [step["target"] for step in line["trail"]] == [f"groq/{GROQ_MODEL}"]
+# Each at a model of its own, for what they do to a target outlives the request; the last one condemns the key.
+_FAULTS: list[dict[str, object]] = [
+    {"kind": "down", "mode": "rst"},
+    {"kind": "down", "mode": "eof"},
+    {"kind": "cut", "after_chunks": 1, "mode": "rst"},
+    {"kind": "cut", "after_chunks": 1, "mode": "end"},
+    {"kind": "error_event", "after_chunks": 0},
+    {"kind": "error_event", "after_chunks": 1},
+    {"kind": "empty", "mode": "body"},
+    {"kind": "empty", "mode": "completion"},
+    {"kind": "malformed", "after_chunks": 1},
+    {"kind": "status", "status": 503},
+    {"kind": "rate_limit"},
+    {"kind": "rate_limit_bare"},
+    {"kind": "insufficient_quota"},
+]
 
 
-_FALLBACK = """
+def test_B3_B5_what_fails_before_its_first_content_is_answered_elsewhere(tmp_path, house):
+    chains = "".join(f"  - {{name: m{at}, chain: [groq/m{at}, openai/gpt-4o-mini]}}\n" for at in range(len(_FAULTS)))
+    with _groq("rpm=1000") as groq:
+        config = _PAIR.format(groq=groq.base_url, openai=house.openai.base_url) + "models:\n" + chains
+        with Serving(tmp_path / "b3.yaml", config, KEYS) as sidecar, openai_client(sidecar.url) as sdk:
+            for at, fault in enumerate(_FAULTS):
+                groq.steer("faults", {**fault, "count": 1})
+                since = len(sidecar.stdout)
+                raw = sdk.chat.completions.with_raw_response.create(model=f"m{at}", messages=HELLO, stream=True)
+                with raw.parse() as stream:
+                    assert len(text_of(stream).split()) == 32, fault
+                assert raw.headers["x-sidecar-provider"] == "openai", fault
+                assert raw.headers["x-sidecar-attempts"] == "2", fault
+                trail = sidecar.request("/v1/chat/completions", since)["trail"]
+                assert [step["target"] for step in trail] == [f"groq/m{at}"]
+            assert groq.total["seen"] == len(_FAULTS)
+
+
+_PAIR = """
 providers:
   - name: groq
     base_url: {groq}
@@ -208,8 +217,8 @@ providers:
   - name: openai
     base_url: {openai}
     keys: [{{name: main, env: OPENAI_MAIN}}]
-models: [{{name: fast, chain: [groq/openai/gpt-oss-120b, openai/gpt-4o-mini]}}]
 """
+_FALLBACK = _PAIR + "models: [{{name: fast, chain: [groq/openai/gpt-oss-120b, openai/gpt-4o-mini]}}]\n"
 
 
 def test_B15_without_fallback_there_is_exactly_one_call(house, client):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import openai
@@ -69,14 +69,14 @@ async def test_private_authority_and_B1_callers_who_leave(tmp_path, authority, l
         async_openai_client(sidecar.url) as sdk,
     ):
         answer = await sdk.chat.completions.create(model="gpt-4o-mini", messages=HELLO)
-        assert len(answer.choices[0].message.content.split()) == 32
+        assert answer.choices[0].finish_reason == "stop"
         async with await sdk.chat.completions.create(model="gpt-4o-mini", messages=HELLO, stream=True) as stream:
             assert len([chunk async for chunk in stream]) > 3
         assert simulator.stats.total.aborted == 0
         for turn, (fault, fields, heard) in enumerate(_SILENCES, 1):
             simulator.provider.faults.add(fault)
             await _call_and_leave(sidecar, simulator, fields, heard)
-            await _until(lambda turn=turn: simulator.stats.total.aborted == turn)
+            await _aborted(simulator, turn)
         assert simulator.stats.total.in_flight == 0
         answer = await sdk.chat.completions.create(model="gpt-4o-mini", messages=HELLO)
         assert answer.choices, "what was left behind does not stand in the way"
@@ -102,15 +102,17 @@ async def _call_and_leave(sidecar: Serving, simulator: Simulator, fields: str, h
     reader, writer = await asyncio.open_connection("127.0.0.1", int(sidecar.url.rpartition(":")[2]))
     head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body)
     writer.write(head + body)
-    await _until(lambda: simulator.stats.total.seen > seen)
+    async with asyncio.timeout(5):
+        while simulator.stats.total.seen == seen:  # noqa: ASYNC110  # its counters tell nobody when they change
+            await asyncio.sleep(0)
     if heard:
         await reader.readuntil(heard)
     writer.transport.abort()
 
 
-async def _until(condition: Callable[[], bool]) -> None:
+async def _aborted(simulator: Simulator, count: int) -> None:
     async with asyncio.timeout(5):
-        while not condition():
+        while simulator.stats.total.aborted < count:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
 
