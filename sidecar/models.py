@@ -54,16 +54,18 @@ class ModelDirectory:
             lists_by_provider = self._lists
         now_ns = self._clock.now_ns()
         public = ("", assumed(roster.usable_names(now_ns), "sidecar"))
-        return merge([public, *lists_by_provider], roster.parked(now_ns))
+        reached = roster.reached(now_ns)
+        return merge([public, *(each for each in lists_by_provider if each[0] in reached)], roster.parked(now_ns))
 
     async def _ask(self, roster: Roster, provider: Provider) -> Entries:
-        key = next((key for key in provider.keys if roster.is_callable(key, self._clock.now_ns())), None)
-        if key is None:
-            return []  # its models cannot be called
-        entries = await self._fetch(provider, key)
-        if entries is None:
-            return assumed(roster.snapshot.catalog.ids_of(provider.name), provider.name)
-        return entries
+        for key in provider.keys:
+            if roster.is_callable(key, self._clock.now_ns()):
+                entries = await self._fetch(provider, key)
+                if entries is None:
+                    return assumed(roster.snapshot.catalog.ids_of(provider.name), provider.name)
+                if entries:
+                    return entries
+        return []  # its models cannot be called
 
     async def _fetch(self, provider: Provider, key: Key) -> Entries | None:
         headers = [(b"accept", b"application/json"), *provider.auth[key.ident]]
@@ -79,4 +81,6 @@ class ModelDirectory:
                 response.abort()
         except Fault:
             return None
+        if response.status == 401:
+            return []  # nothing can be called with this key
         return listed(body) if response.status == 200 else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
 from collections.abc import Callable, Coroutine
 
 import pytest
@@ -115,16 +116,25 @@ def test_B1_a_caller_that_leaves_stops_the_provider(tmp_path, play, tls, point, 
     play(scenario)
 
 
+async def narrow(rig):
+    """A caller whose buffers hold next to nothing."""
+    plug = socket.socket()
+    plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    plug.setblocking(False)
+    address = rig.sidecar.listening[0]
+    await asyncio.get_running_loop().sock_connect(plug, (address.host, address.port))
+    return RawClient(*await asyncio.open_connection(sock=plug))
+
+
 def test_B1_a_caller_that_reads_no_more_and_then_leaves_stops_the_provider(tmp_path, play, tls):
     async def scenario():
-        big = SimConfig("groq", tokens_per_reply=1_000_000, chunk_count=50)  # 6 MB, more than all buffers on the way
-        async with running(tmp_path, CONFIG, {"groq": big}, tls=tls) as rig:
-            client = await rig.raw()
+        big = SimConfig("groq", tokens_per_reply=900_000, chunk_count=50)  # 5 MB, more than kernels hold
+        async with running(tmp_path, CONFIG, {"groq": big}, tls=tls) as rig, await narrow(rig) as client:
+            rig.fault("groq", Fault("stall_after_headers", after_chunks=45, count=1))
             await client.send(request(stream=True))
             await client.head()
             client.pause()
-            for _ in range(3):  # until nothing moves any more: everyone waits for the caller
-                await settle(100)
+            await settle(300)  # until nothing moves any more
             assert rig.row("groq").in_flight == 1
             client.reset()
             await nothing_is_left(rig)

@@ -211,6 +211,15 @@ async def test_C9_the_answer_to_head_keeps_its_length_and_has_no_body(tmp_path, 
         assert [each.method for each in seen(server)] == [b"HEAD", b"HEAD"]
 
 
+async def test_C9_a_packed_request_body_passes_packed(tmp_path):
+    packed = gzip.compress(b"hello" * 100)
+    async with before(tmp_path, MODEL_OF_OWN) as (rig, server), await rig.raw() as client:
+        lines = (b"content-encoding: gzip", b"content-type: application/jsonl")
+        await client.send(request(b"/v1/uploads/u1/parts", *lines, method=b"POST", body=packed))
+        assert (await client.answer()).status == 200
+        assert (seen(server)[0].body, seen(server)[0].values(b"content-encoding")) == (packed, [b"gzip"])
+
+
 # CJK, emoji of four bytes and of several code points, every line end, comments, a name of an event, several data lines
 _WORDS = (
     ": 始まり\n\n"

@@ -154,6 +154,14 @@ async def test_G2_each_provider_gets_its_own_key_alone(tmp_path):
             }
 
 
+async def test_G2_what_a_caller_holds_for_a_key_reaches_nobody_even_where_none_is_needed(tmp_path):
+    async with guarded(tmp_path, OK, keys="") as (caller, server):
+        for name in ("authorization", "x_api_key", "api_key", "x_goog_api_key", "cookie", "proxy_authorization"):
+            answer = await caller.post(body=chat("m"), **{name: "callers-own"})
+            assert (answer.status, answer.headers["x-sidecar-key"]) == (200, "none")
+        assert b"callers-own" not in b"".join(server.requests)
+
+
 def test_G2_no_headers_whatever_send_the_key_elsewhere_or_another_in_its_place(tmp_path):
     with asyncio.Runner() as runner:
         other = Scripted(OK)

@@ -58,6 +58,10 @@ class Ownership:
         while len(self._owners) > self._capacity:
             del self._owners[next(iter(self._owners))]
 
+    def items(self) -> list[tuple[str, str]]:
+        """Each object with its owner, the one used longest ago first."""
+        return list(self._owners.items())
+
     def owner_of(self, ids: Iterable[str]) -> str | None:
         """The owner of the first of these objects that is known, or None."""
         for each in ids:

@@ -58,13 +58,13 @@ class Budget:
     """One window with its provenance. `full_limit` is the provider's, `window.limit` this process's share of it."""
 
     __slots__ = (
-        "_heard",
         "_replicas",
-        "_shape",
         "axis",
         "column",
         "full_limit",
+        "heard",
         "reserved",
+        "shape",
         "source",
         "spec",
         "window",
@@ -79,9 +79,9 @@ class Budget:
         self.source = spec.source
         self.spec = None if is_heard else spec
         self.reserved = 0
-        self._heard: dict[Source, tuple[int, int]] = {}  # by whom: the limit, and when it is dropped
+        self.heard: dict[Source, tuple[int, int]] = {}  # by whom: the limit, and when it is dropped
         self._replicas = replicas
-        self._shape = (spec.algorithm, spec.calendar)
+        self.shape = (spec.algorithm, spec.calendar)  # how its window runs
 
     def never_fits(self, cost: Cost) -> bool:
         """Whether a request of that cost cannot fit even a whole window.
@@ -101,8 +101,8 @@ class Budget:
         """Take in what a provider said of this window."""
         limit, source = reading.limit, reading.source
         if limit is not None:
-            before = self._heard.get(source)
-            self._heard[source] = (limit, now + HEARD_FOR_NS)
+            before = self.heard.get(source)
+            self.heard[source] = (limit, now + HEARD_FOR_NS)
             if before is None or before[0] != limit:
                 self._apply(now)
         if reading.remaining is not None:
@@ -110,34 +110,34 @@ class Budget:
 
     def expire(self, now: int) -> bool:
         """Drop what was heard too long ago. False when no limit is left."""
-        self._heard = {source: heard for source, heard in self._heard.items() if heard[1] > now}
-        if self.spec is None and not self._heard:
+        self.heard = {source: heard for source, heard in self.heard.items() if heard[1] > now}
+        if self.spec is None and not self.heard:
             return False
         self._apply(now)
         return True
 
     def forget(self) -> None:
         """Drop all that was heard; `configure` follows."""
-        self._heard.clear()
+        self.heard.clear()
 
     @property
     def expires_ns(self) -> int:
         """When the first of what was heard is dropped."""
-        return min((until for _, until in self._heard.values()), default=FOREVER_NS)
+        return min((until for _, until in self.heard.values()), default=FOREVER_NS)
 
     def configure(self, spec: LimitSpec | None, replicas: int, now: int) -> bool:
         """Take a new configuration, keeping what was used. False when no limit is left."""
         edited = (spec and spec.limit) != (self.spec and self.spec.limit)
         if edited:
-            self._heard.pop(Source.BODY, None)
-        if spec is not None and (spec.algorithm, spec.calendar) != self._shape:
+            self.heard.pop(Source.BODY, None)
+        if spec is not None and (spec.algorithm, spec.calendar) != self.shape:
             used = self.window.limit - self.window.remaining(now)
-            self._shape = (spec.algorithm, spec.calendar)
+            self.shape = (spec.algorithm, spec.calendar)
             self.window = make(spec.algorithm, self.window.limit, spec.window_ns, spec.calendar, spec.transit_ns)
             self.window.spend(used, now)
         self.spec = spec
         self._replicas = replicas
-        if spec is None and not self._heard:
+        if spec is None and not self.heard:
             return False
         self._apply(now)
         return True
@@ -149,7 +149,7 @@ class Budget:
         return WindowView(self.axis, window.window_ns, window.limit, left, whole_ns, self.source)
 
     def _apply(self, now: int) -> None:
-        limits = [(limit, source) for source, (limit, _) in self._heard.items()]
+        limits = [(limit, source) for source, (limit, _) in self.heard.items()]
         if self.spec is not None:
             limits.append((self.spec.limit, self.spec.source))
         self.full_limit, self.source = min(limits, key=lambda pair: pair[0])

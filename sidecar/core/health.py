@@ -92,22 +92,22 @@ class Health:
         self.keys = Standings()
         self.key_models = Standings()
         self.targets = Standings()
-        self._secrets: dict[str, int] = {}
-        self._places: dict[str, str] = {}
+        self.fingerprints: dict[str, int] = {}  # by key, see `note_secret`
+        self.places: dict[str, str] = {}  # by provider, see `note_place`
 
     def note_place(self, provider: str, place: str) -> None:
         """Where a provider is, as now configured; what was found elsewhere says nothing of a new place."""
-        if self._places.get(provider, place) != place:
+        if self.places.get(provider, place) != place:
             for name, standing in self.targets.items():
                 if name.partition("/")[0] == provider:
                     standing.clear()
-        self._places[provider] = place
+        self.places[provider] = place
 
     def note_secret(self, key: str, fingerprint: int) -> None:
         """A key's secret and where it goes, as now loaded; a changed one gets its good standing back (H6)."""
-        if self._secrets.get(key, fingerprint) != fingerprint:
+        if self.fingerprints.get(key, fingerprint) != fingerprint:
             self.keys.of(key, 0).clear()
             for name, standing in self.key_models.items():
                 if name.startswith(f"{key} "):
                     standing.clear()
-        self._secrets[key] = fingerprint
+        self.fingerprints[key] = fingerprint

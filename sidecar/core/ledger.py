@@ -55,6 +55,13 @@ class Ledger:
             if key in self._quotas:
                 (self._known if spec.is_known else self._unknown)[name] = self._quotas[key]
 
+    def named(self) -> dict[Quota, str]:
+        """Every quota, with a model that draws on it: the name of a pool alone does not lead to one."""
+        names = {quota: quota.model for quota in self._quotas.values()}
+        for (_, model), quota in (*self._known.items(), *self._unknown.items()):
+            names[quota] = model
+        return names
+
     def __iter__(self) -> Iterator[Quota]:
         """Every quota there is."""
         return iter(self._quotas.values())

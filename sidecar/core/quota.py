@@ -36,7 +36,7 @@ _OPEN = Gate.OPEN  # an enum's member costs a look-up through its metaclass
 class Quota:
     """Windows, requests in flight, cooldown and waiting line of one account and model. Times are Unix ns."""
 
-    __slots__ = ("_budgets", "_cap", "_expires_ns", "_heard_cap", "_probe", "account", "cooldown_until", "gate",
+    __slots__ = ("_cap", "_expires_ns", "_probe", "account", "budgets", "cooldown_until", "gate", "heard_cap",
                  "inflight", "line", "spec")  # fmt: skip
 
     def __init__(self, account: str, spec: QuotaSpec) -> None:
@@ -47,8 +47,8 @@ class Quota:
         self.cooldown_until = 0
         self.gate = Gate.OPEN
         self._probe: Charge | None = None
-        self._budgets = tuple(Budget(limit, spec.replicas) for limit in spec.specs)
-        self._heard_cap: tuple[int, int] | None = None  # requests in flight, and when that is dropped
+        self.budgets = tuple(Budget(limit, spec.replicas) for limit in spec.specs)
+        self.heard_cap: tuple[int, int] | None = None  # requests in flight, and when that is dropped
         self._expires_ns = FOREVER_NS  # not later than the first expiry of anything heard
         self._cap = self._effective_cap()
 
@@ -75,7 +75,7 @@ class Quota:
             return None
         wanted = _by_column(cost)
         spent: list[tuple[Budget, int]] = []
-        for budget in self._budgets:
+        for budget in self.budgets:
             amount = wanted[budget.column]
             window = budget.window
             if not window.fits(amount, now):
@@ -89,7 +89,7 @@ class Quota:
     def admit(self, cost: Cost, now: int) -> Charge:
         """Spend all without a test: for who has just seen that `free_at` is now."""
         wanted = _by_column(cost)
-        return self._spend([(b, min(wanted[b.column], b.window.limit)) for b in self._budgets], now)
+        return self._spend([(b, min(wanted[b.column], b.window.limit)) for b in self.budgets], now)
 
     def free_at(self, cost: Cost, now: int) -> int | None:
         """The first instant at which everything admits this cost, were nobody else to come: `now` when it does now.
@@ -100,7 +100,7 @@ class Quota:
             self._expire(now)
         wanted = _by_column(cost)
         when = now if self.gate is _OPEN or now > self.cooldown_until else self.cooldown_until
-        for budget in self._budgets:
+        for budget in self.budgets:
             amount = wanted[budget.column]
             window = budget.window
             if window.fits(amount, now):
@@ -170,7 +170,7 @@ class Quota:
         if now < self.cooldown_until or self.gate is Gate.PROBING:
             return 0
         least = 1000 if self._cap == _UNBOUNDED else max(0, self._cap - self.inflight) * 1000 // self._cap
-        for budget in self._budgets:
+        for budget in self.budgets:
             window = budget.window
             left = window.remaining(now) * 1000 // (window.limit or 1)
             if left < least:
@@ -179,31 +179,31 @@ class Quota:
 
     def largest_budget(self, axis: Axis = Axis.TOKENS) -> int | None:
         """The largest request that can ever fit here, in the unit of that axis; None: no limit known."""
-        return min((budget.full_limit for budget in self._budgets if budget.axis is axis), default=None)
+        return min((budget.full_limit for budget in self.budgets if budget.axis is axis), default=None)
 
     def views(self, now: int) -> Iterator[WindowView]:
         """Every window, for the status page."""
-        return (budget.view(now) for budget in self._budgets)
+        return (budget.view(now) for budget in self.budgets)
 
     def is_idle(self, now: int) -> bool:
         """Whether nothing would be lost by forgetting it but limits that the next answer teaches again."""
         if self.inflight or self.line.waiting or now < self.cooldown_until:
             return False
-        return all(budget.window.resets_at(now) <= now for budget in self._budgets)
+        return all(budget.window.resets_at(now) <= now for budget in self.budgets)
 
     def replace_specs(self, spec: QuotaSpec, now: int) -> None:
         """A reload: what was used stays used, what is in flight stays charged, a raised limit admits at once."""
         wanted = {(limit.axis, limit.window_ns): limit for limit in spec.specs}
         kept: list[Budget] = []
-        for budget in self._budgets:
+        for budget in self.budgets:
             if not spec.learn:
                 budget.forget()
             limit = wanted.pop((budget.axis, budget.window.window_ns), None)
             if budget.configure(limit, spec.replicas, now):
                 kept.append(budget)
-        self._budgets = (*kept, *(Budget(limit, spec.replicas) for limit in wanted.values()))
+        self.budgets = (*kept, *(Budget(limit, spec.replicas) for limit in wanted.values()))
         if not spec.learn or spec.concurrency != self.spec.concurrency:
-            self._heard_cap = None
+            self.heard_cap = None
         self.spec = spec
         self._cap = self._effective_cap()
 
@@ -234,7 +234,7 @@ class Quota:
 
     def _find(self, reading: Reading) -> Budget | None:
         found = None
-        for budget in self._budgets:
+        for budget in self.budgets:
             if budget.axis is reading.axis:
                 if budget.window.window_ns == reading.window_ns:
                     return budget
@@ -246,37 +246,37 @@ class Quota:
 
     def _create(self, reading: Reading) -> Budget | None:
         axis, window_ns, limit = reading[:3]
-        if limit is None or not window_ns or len(self._budgets) >= _MAX_WINDOWS:
+        if limit is None or not window_ns or len(self.budgets) >= _MAX_WINDOWS:
             return None
         spec = self.spec
         algorithm = spec.algorithms.get((axis, window_ns), "sliding")
         limit_spec = LimitSpec(axis, window_ns, limit, reading.source, algorithm, spec.calendar, spec.transit_ns)
         budget = Budget(limit_spec, spec.replicas, is_heard=True)
-        self._budgets = (*self._budgets, budget)
+        self.budgets = (*self.budgets, budget)
         return budget
 
     def _hear_cap(self, reading: Reading, now: int) -> None:
         if reading.limit is not None:
-            self._heard_cap = (reading.limit, now + HEARD_FOR_NS)
+            self.heard_cap = (reading.limit, now + HEARD_FOR_NS)
             self._expires_ns = min(self._expires_ns, now + HEARD_FOR_NS)
             self._cap = self._effective_cap()
 
     def _effective_cap(self) -> int:
-        caps = [cap for cap in (self.spec.concurrency, self._heard_cap and self._heard_cap[0]) if cap is not None]
+        caps = [cap for cap in (self.spec.concurrency, self.heard_cap and self.heard_cap[0]) if cap is not None]
         return max(1, min(caps) // self.spec.replicas) if caps else _UNBOUNDED
 
     def _expire(self, now: int) -> None:
-        self._budgets = tuple(budget for budget in self._budgets if budget.expire(now))
-        if self._heard_cap and self._heard_cap[1] <= now:
-            self._heard_cap = None
+        self.budgets = tuple(budget for budget in self.budgets if budget.expire(now))
+        if self.heard_cap and self.heard_cap[1] <= now:
+            self.heard_cap = None
             self._cap = self._effective_cap()
-        ends = [budget.expires_ns for budget in self._budgets]
-        self._expires_ns = min([*ends, self._heard_cap[1] if self._heard_cap else FOREVER_NS])
+        ends = [budget.expires_ns for budget in self.budgets]
+        self._expires_ns = min([*ends, self.heard_cap[1] if self.heard_cap else FOREVER_NS])
 
     def __repr__(self) -> str:
         cap = "" if self._cap == _UNBOUNDED else f"/{self._cap}"
         gate = "" if self.gate is _OPEN else f" {self.gate.value} {self.cooldown_until}"
-        budgets = "".join(f", {budget!r}" for budget in self._budgets)
+        budgets = "".join(f", {budget!r}" for budget in self.budgets)
         state = f"{self.inflight}{cap} in flight, {self.line.waiting} waiting{gate}"
         return f"<Quota {self.account} {self.model}: {state}{budgets}>"
 

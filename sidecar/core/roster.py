@@ -27,15 +27,15 @@ class Roster:
         self.ledger = Ledger(snapshot.quota_spec)
         self.health = Health()
         self._keys: OrderedDict[Target, Keys] = OrderedDict()
-        self._count = 0  # candidates of all targets that are kept
-        self._calibrations: OrderedDict[str, Calibration] = OrderedDict()
+        self.candidates = 0  # of all targets that are kept
+        self.calibrations: OrderedDict[str, Calibration] = OrderedDict()  # by target, as `provider/model`
         self.reload(snapshot, now_ns)
 
     def reload(self, snapshot: Snapshot, now_ns: int) -> None:
         """Serve by another configuration from now on; what was used stays used."""
         self.snapshot = snapshot
         self._keys.clear()
-        self._count = 0
+        self.candidates = 0
         for provider in snapshot.providers.values():
             self.health.note_place(provider.name, provider.url)
             for key in provider.keys:
@@ -47,10 +47,10 @@ class Roster:
         keys = self._keys.get(target)
         if keys is None:
             keys = self._build(target, target.provider.keys, now_ns)
-            self._count += len(keys.candidates)
-            while self._keys and self._count > _MAX_CANDIDATES:
+            self.candidates += len(keys.candidates)
+            while self._keys and self.candidates > _MAX_CANDIDATES:
                 _, oldest = self._keys.popitem(last=False)
-                self._count -= len(oldest.candidates)
+                self.candidates -= len(oldest.candidates)
             self._keys[target] = keys
         return keys
 
@@ -74,24 +74,28 @@ class Roster:
             )
             for key in keys
         )
-        return Keys(target, candidates, self._calibration(name))
+        return Keys(target, candidates, self.calibration(name))
 
-    def _calibration(self, name: str) -> Calibration:
-        calibration = self._calibrations.get(name)
+    def calibration(self, name: str) -> Calibration:
+        """What has been learned of a target's tokenizer; of a new target nothing."""
+        calibration = self.calibrations.get(name)
         if calibration is None:
-            calibration = self._calibrations[name] = Calibration()
-            if len(self._calibrations) > _MAX_CALIBRATIONS:
-                self._calibrations.popitem(last=False)
+            calibration = self.calibrations[name] = Calibration()
+            if len(self.calibrations) > _MAX_CALIBRATIONS:
+                self.calibrations.popitem(last=False)
         return calibration
 
     def is_callable(self, key: Key, now_ns: int) -> bool:
         """Whether the key is there and nothing is known against it."""
         return key.is_present and self.health.keys.of(key.ident, now_ns).until_ns <= now_ns
 
+    def reached(self, now_ns: int) -> set[str]:
+        """The providers that may be called with at least one key."""
+        return {key.provider for key in self.snapshot.each_key() if self.is_callable(key, now_ns)}
+
     def usable_names(self, now_ns: int) -> list[str]:
         """The public names of which at least one target may be called."""
-        parked = self.parked(now_ns)
-        reached = {key.provider for key in self.snapshot.each_key() if self.is_callable(key, now_ns)}
+        parked, reached = self.parked(now_ns), self.reached(now_ns)
         return [
             name
             for name, chain in self.snapshot.chains.items()

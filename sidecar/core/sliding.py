@@ -107,9 +107,11 @@ class SlidingWindow:
 
     def restore(self, state: tuple[int, ...], now: int) -> None:
         half = len(state) // 2
+        newest, spent = list(state[1 : half + 1]), list(state[half + 1 :])
+        if len(newest) != len(spent) or newest != sorted(newest):
+            raise ValueError("not the state of a sliding window")
         self._opened = state[0]
-        self._newest = list(state[1 : half + 1])
-        self._spent = list(state[half + 1 :])
+        self._newest, self._spent = newest, spent
         self._used = sum(self._spent)
 
     def _expire(self, now: int) -> None:

@@ -53,10 +53,10 @@ class Window(Protocol):
         """Change the limit. What was used stays used, so a raised limit admits at once."""
 
     def state(self) -> tuple[int, ...]:
-        """Plain integers to keep; `restore` takes them, under whatever limit."""
+        """Plain integers to keep, none negative while anything is spent; `restore` takes them, under whatever limit."""
 
     def restore(self, state: tuple[int, ...], now: int) -> None:
-        """Continue from a kept state."""
+        """Continue from a kept state. ValueError: it is not one of this algorithm."""
 
 
 class Calendar(NamedTuple):
@@ -215,10 +215,10 @@ class FixedWindow:
         self.limit = limit
 
     def state(self) -> tuple[int, ...]:
-        return (self._since_ns, self._ends_ns, self._used)
+        return (self._since_ns, self._ends_ns, self._used, self._late)
 
     def restore(self, state: tuple[int, ...], now: int) -> None:
-        self._since_ns, self._ends_ns, self._used = state
+        self._since_ns, self._ends_ns, self._used, self._late = state
 
     def _turn(self, now: int) -> None:
         self._used = self._late if now < self._ends_ns + self.window_ns else 0

@@ -1,0 +1,120 @@
+"""Heads of the hot shape, read without any doubt; every other head is left to the general lane (RFC 9112, 2 to 6).
+
+HTTP/1.1 in origin form, at most a content-length, no name twice, visible ASCII alone. What two readers could take in
+two ways is not judged but passed by: an odd head costs time, never safety. SDKs repeat their head with every request,
+but for the length of the body; a head that comes again so is recognised as a whole instead of being read again.
+Refuses to know which errors there are: a head is hot, or it is None.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from sidecar.core.http import Header
+
+# SDKs send 2 KiB. Half of what the general lane takes, so that no way of counting makes such a head too large there.
+MAX_HOT_HEAD_BYTES = 32 * 1024
+_METHODS = frozenset({b"GET", b"POST", b"PUT", b"DELETE", b"PATCH", b"HEAD", b"OPTIONS"})
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"  # RFC 9110, 5.6.2
+_TEXT = b"\t" + bytes(range(0x20, 0x7F))
+# Framing, or meaning to the connection, beyond what is read here; llhttp takes proxy-connection for connection.
+_ODD_NAMES = frozenset({b"", b"transfer-encoding", b"expect", b"upgrade", b"proxy-connection", b"sec-websocket-key1"})
+_KEEPS_ALIVE = {None: True, b"keep-alive": True, b"close": False}
+_MAX_LENGTH_DIGITS = 10
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*", re.IGNORECASE)
+# The last line of a head that is on its way: a name, perhaps its value, perhaps the first half of the line's end.
+_BEGUN_LINE = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::[\t -~]*)?)?\r?")
+
+
+class HotHead(NamedTuple):
+    """A head of the hot shape. `length`: content-length, None where it declares none."""
+
+    method: bytes
+    target: bytes
+    headers: list[Header]
+    length: int | None
+    keeps_alive: bool
+
+
+def read_hot_head(head: bytes) -> HotHead | None:
+    """The head that ends before `CR LF CR LF`, or None when it is not of the hot shape."""
+    return _read(head.split(b"\r\n"), is_whole=True) if len(head) <= MAX_HOT_HEAD_BYTES else None
+
+
+def may_become_hot(start: bytes) -> bool:
+    """Whether the beginning of a head can still become a hot one; if not, there is nothing to wait for."""
+    *lines, last = start.split(b"\r\n")
+    if not lines or len(start) > MAX_HOT_HEAD_BYTES or not _BEGUN_LINE.fullmatch(last):
+        return False
+    return _read(lines, is_whole=False) is not None
+
+
+def _read(lines: list[bytes], *, is_whole: bool) -> HotHead | None:
+    request = lines[0].split(b" ")
+    # bare CR and LF are no text either
+    if len(request) != 3 or b"".join(lines).translate(None, _TEXT):
+        return None
+    method, target, version = request
+    if method not in _METHODS or version != b"HTTP/1.1" or target[:1] != b"/" or b"\t" in target:
+        return None
+    headers = []
+    for line in lines[1:]:
+        name, colon, value = line.partition(b":")
+        if not colon:
+            return None
+        headers.append((name.lower(), value.strip()))
+    return _accept(method, target, headers, is_whole=is_whole)
+
+
+def _accept(method: bytes, target: bytes, headers: list[Header], *, is_whole: bool) -> HotHead | None:
+    fields = dict(headers)
+    # a name twice can be a list (RFC 9110, 5.3), but is an attack when it is that of a length or a host
+    if len(fields) != len(headers) or b"".join(fields).translate(None, _TOKEN):
+        return None
+    if not fields.keys().isdisjoint(_ODD_NAMES) or (is_whole and b"host" not in fields):
+        return None
+    connection, length = fields.get(b"connection"), fields.get(b"content-length")
+    keeps_alive = _KEEPS_ALIVE.get(connection if connection is None else connection.lower())
+    if keeps_alive is None or (length is not None and not _is_length(length)):
+        return None
+    return HotHead(method, target, headers, None if length is None else int(length), keeps_alive)
+
+
+def _is_length(value: bytes) -> bool:
+    return value.isdigit() and len(value) <= _MAX_LENGTH_DIGITS
+
+
+class Pattern:
+    """A hot head, to be recognised when it comes again, with the same length of the body or another."""
+
+    __slots__ = ("_after", "_after_bytes", "_before", "_before_bytes", "_head", "_headers_after", "_headers_before")
+
+    def __init__(self, raw: bytes, head: HotHead) -> None:
+        self._head = head
+        self._before, self._after = raw, b""  # around the digits of the length
+        self._headers_before, self._headers_after = head.headers, head.headers[:0]
+        length = _LENGTH.search(raw)
+        if length is not None:
+            end = raw.find(b"\r\n", length.end())
+            value_bytes = len(raw[length.end() : end if end >= 0 else None].rstrip())
+            at = [name for name, _ in head.headers].index(b"content-length")
+            self._before, self._after = raw[: length.end()], raw[length.end() + value_bytes :]
+            self._headers_before, self._headers_after = head.headers[:at], head.headers[at + 1 :]
+        self._before_bytes, self._after_bytes = len(self._before), len(self._after)
+
+    def __repr__(self) -> str:
+        return f"Pattern({self._before_bytes}+{self._after_bytes} bytes)"
+
+    def match(self, raw: bytes) -> HotHead | None:
+        """The head that ends before `CR LF CR LF`, if it is the one that was seen; None says nothing about it."""
+        if not raw.startswith(self._before) or not raw.endswith(self._after):
+            return None
+        digits = raw[self._before_bytes : len(raw) - self._after_bytes]
+        head = self._head
+        if head.length is None:
+            return None if digits else head
+        if not _is_length(digits):
+            return None
+        headers = [*self._headers_before, (b"content-length", digits), *self._headers_after]
+        return HotHead(head.method, head.target, headers, int(digits), head.keeps_alive)

@@ -1,0 +1,110 @@
+"""The one line a request leaves: what it says, how long it can be, and what it never holds."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from sidecar.core.access import Record, line_of, timestamp
+from sidecar.core.errors import Step
+from sidecar.core.limits import SECOND, Usage
+from tests.core.house import NOW
+
+
+def line(now_ns=NOW, **fields):
+    record = Record("req_1", NOW, **({"method": b"POST", "path": b"/v1/chat/completions"} | fields))
+    return msgspec.json.decode(msgspec.json.encode(line_of(record, now_ns)))
+
+
+def test_I5_the_shortest_line():
+    assert line() == {
+        "time": "2023-11-14T22:13:20.000Z",
+        "id": "req_1",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "status": 0,
+        "outcome": "",
+        "duration_ms": 0.0,
+        "wait_ms": 0.0,
+    }
+
+
+def test_I5_the_longest_line():
+    fields = {
+        "caller": "token-0",
+        "model": "fast",
+        "is_streamed": True,
+        "provider": "groq",
+        "target_model": "m",
+        "key": "team-a",
+        "attempts": 2,
+        "wait_ns": 1_234_567_890,
+        "status": 200,
+        "outcome": "ok",
+        "content_ns": NOW + SECOND // 4,
+        "usage": Usage(10, 20, 5),
+        "dropped": ("store",),
+        "trail": (Step("groq/m", "team-b", "busy", 503),),
+    }
+    told = line(NOW + 2 * SECOND + 1_499, **fields)
+    assert {name: told[name] for name in told if name not in ("time", "id", "method", "path")} == {
+        "caller": "token-0",
+        "model": "fast",
+        "stream": True,
+        "provider": "groq",
+        "target_model": "m",
+        "key": "team-a",
+        "attempts": 2,
+        "wait_ms": 1234.568,
+        "status": 200,
+        "outcome": "ok",
+        "duration_ms": 2000.001,
+        "first_content_ms": 250.0,
+        "tokens_in": 10,
+        "tokens_out": 20,
+        "dropped": ["store"],
+        "trail": [{"target": "groq/m", "key": "team-b", "reason": "busy", "status": 503}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        (b"/v1/x?key=SECRET", "/v1/x"),
+        (b"/v1/x?", "/v1/x"),
+        (b"/" + b"x" * 500 + b"?key=SECRET", "/" + "x" * 127),
+        (b"/caf\xc3\xa9", "/caf\ufffd\ufffd"),
+        (b"*", "*"),
+        (b"", ""),
+    ],
+)
+def test_G3_of_a_path_the_query_is_not_told(path, shown):
+    assert line(path=path)["path"] == shown
+
+
+@pytest.mark.parametrize("name", ["model", "target_model"])
+def test_I1_a_name_of_any_length_makes_a_short_line(name):
+    assert line(**{name: "m" * 5000})[name] == "m" * 128
+    assert name not in line(**{name: ""})
+    assert line(**{name: 'a"\n\u2028é'})[name] == 'a"\n\u2028é'
+
+
+def test_a_method_of_any_bytes_is_shown():
+    assert line(method=b"G\xffT")["method"] == "G\ufffdT"
+
+
+def test_one_request_is_one_line():
+    encoded = msgspec.json.encode(line_of(Record("r", NOW, b"POST", b"/", model="a\nb\r"), NOW))
+    assert encoded.count(b"\n") == encoded.count(b"\r") == 0
+
+
+@pytest.mark.parametrize(
+    ("unix_ns", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (999_999_999, "1970-01-01T00:00:00.999Z"),
+        (1_709_251_199 * SECOND + 5_000_000, "2024-02-29T23:59:59.005Z"),
+    ],
+)
+def test_time_is_told_in_utc_to_the_millisecond(unix_ns, text):
+    assert timestamp(unix_ns) == text
