@@ -21,14 +21,18 @@ from sidecar.core.entrance import Entrance, Rules, digest
 from sidecar.core.limits import MINUTE, SECOND
 from sidecar.core.roster import Roster
 from sidecar.core.snapshot import Snapshot, compile_snapshot
+from sidecar.core.state import State
 from sidecar.core.status import status_of
 from sidecar.credentials import Secrets, read_secrets
 from sidecar.edge.connection import EdgeTiming
-from sidecar.edge.general import GeneralLane
-from sidecar.edge.listening import open_sockets
+from sidecar.edge.lanes import DataLanes
+from sidecar.edge.listening import CannotListen, open_sockets
 from sidecar.gateway import Gateway
-from sidecar.interfaces import Clock, Timer
+from sidecar.interfaces import Clock, Store, Timer
 from sidecar.loading import fingerprint, load, watched
+from sidecar.persistence import Persistence
+from sidecar.store.memory import MemoryStore
+from sidecar.store.sqlite import SqliteStore
 from sidecar.upstream.pool import Pool
 from sidecar.upstream.resolver import make_resolver
 from sidecar.zones import calendars
@@ -37,7 +41,7 @@ from sidecar.zones import calendars
 _LOOK_EVERY_NS = SECOND
 _DRAIN_NS = 60 * MINUTE  # streams end by themselves; whoever stops us sooner says so with a second signal
 # what is built once and not again: a change of these asks for a restart
-_FIXED = ("listen", "admin", "dns")
+_FIXED = ("listen", "admin", "dns", "state")
 _FIXED_TIMEOUTS = ("connect", "client_headers", "client_body", "client_idle")
 
 Identity = tuple[int, int, int, int] | None
@@ -118,8 +122,10 @@ class Sidecar:
         self._gateway = Gateway(self._roster, self._entrance, self._pool, clock, self._finished)
         times = config.timeouts
         timing = EdgeTiming(times.client_headers, times.client_body, times.client_idle)
-        self._lane = GeneralLane(self._gateway, timing, clock)
+        self._lane = DataLanes(self._gateway, timing, clock)
         self._admin = AdminServer(lambda: self._is_ready, self._status, self._admin_entrance)
+        state = State(self._roster, self._gateway.ownership)
+        self._persistence = Persistence(_store(config, clock.now_ns()), state, clock, self._tell)
         self._is_ready = False
         self._seen = prepared.seen
         self._look_timer: Timer | None = None
@@ -132,16 +138,23 @@ class Sidecar:
         return self._prepared.config
 
     async def start(self) -> None:
-        """Bind the ports and serve. Raises CannotListen with the address and the remedy."""
-        config = self._prepared.config
-        (bound,) = open_sockets([config.admin])
-        self.admin_port = await self._admin.start(bound)
-        self.listening = await self._lane.start(config.listen)
+        """Take up what was kept, bind the ports, serve. Raises CannotKeep or CannotListen, in words for an operator."""
+        await self._persistence.start()
+        try:
+            await self._bind(self._prepared.config)
+        except CannotListen:
+            await self._persistence.stop()
+            raise
         self._is_ready = True
         self._warn(self._prepared)
         for address in self.listening:
             self._tell("listening", f"http://{address}/v1", f"configuration {self._prepared.hash}")
         self._look_again()
+
+    async def _bind(self, config: Config) -> None:
+        (bound,) = open_sockets([config.admin])
+        self.admin_port = await self._admin.start(bound)
+        self.listening = await self._lane.start(config.listen)
 
     async def stop(self) -> None:
         """Take no new connections, let what runs finish, close. Cancel to close at once."""
@@ -154,6 +167,7 @@ class Sidecar:
             await self._lane.drain(self._clock.now_ns() + _DRAIN_NS)
         finally:
             await self._lane.close()
+            await self._persistence.stop()
             await self._pool.close()
             await self._resolver.close()
             await self._admin.close()
@@ -194,6 +208,7 @@ class Sidecar:
             "configuration": self._prepared.hash,
             "in_flight": self._entrance.inflight,
             "waiting": self._gateway.room.waiting,
+            "state": self._persistence.status(),
             "connections": {"open": self._pool.open, "idle": self._pool.idle, "leased": self._pool.leased},
         }
         return msgspec.json.encode(counts | {"providers": status})
@@ -207,6 +222,11 @@ class Sidecar:
 
     def _tell(self, event: str, message: str, subject: str | None = None) -> None:
         self._log.event(Event(timestamp(self._clock.now_ns()), event, message, subject))
+
+
+def _store(config: Config, now_ns: int) -> Store:
+    path = config.state.path
+    return MemoryStore() if path is None else SqliteStore(path, now_ns)
 
 
 def _needing_restart(old: Config, new: Config) -> list[str]:

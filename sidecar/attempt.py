@@ -108,7 +108,7 @@ async def _deliver(shells: Shells, job: Job, send: Send, response: Response, end
     record.status = response.status
     relay = Relay(shells.clock, response, job.reply, head, record.dialect)
     try:
-        delivery = await relay.carry(waits, job.request.method == b"HEAD", needs_model(job.call.surface.endpoint))
+        delivery = await relay.carry(waits, job.request.method, needs_model(job.call.surface.endpoint))
     except (ClientGone, asyncio.CancelledError):
         record.usage = relay.usage
         if relay.has_ended:  # whoever hangs up right after the last word has had it all

@@ -1,10 +1,10 @@
-"""The contracts between rooms that may not import each other: time, and the caller's side of one exchange."""
+"""The contracts between rooms that may not import each other: time, the caller's side of an exchange, what is kept."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple, Protocol
 
 from sidecar.core.errors import Refusal
 from sidecar.core.http import Header, Request
@@ -89,3 +89,33 @@ class Service(Protocol):
 
     async def handle(self, request: Request, reply: Reply) -> None:
         """Answer one request. Cancelled when the caller is gone. Never raises anything but ClientGone."""
+
+
+class CannotKeep(Exception):
+    """Nothing can be kept where it was to be; the text names the place, the reason and a remedy."""
+
+
+class NotSaved(Exception):
+    """The store did not take what it was given, and holds what it held before; the text is the reason."""
+
+
+class Loaded(NamedTuple):
+    """What a store held. `warning`: why that is less than was saved, if it is."""
+
+    rows: dict[str, bytes]
+    warning: str | None = None
+
+
+class Store(Protocol):
+    """Where rows outlive their process. One call at a time; none keeps the event loop waiting."""
+
+    place: str | None  # for people; None: they do not outlive it after all
+
+    async def load(self) -> Loaded:
+        """Every row, those saved first at the front. The first call of all. Raises CannotKeep."""
+
+    async def save(self, changed: Mapping[str, bytes], removed: Collection[str]) -> None:
+        """Write rows and remove others (also some that there are not), all or none. Raises NotSaved."""
+
+    async def close(self) -> None:
+        """No call follows."""

@@ -123,21 +123,28 @@ def _from_text(content: bytes, path: str, catalog: Catalog) -> Loaded:
 
 
 def _resolved(config: Config, directory: str) -> Config:
-    """The same with the paths of key files made independent of where the process was started."""
+    """The same with the paths of its files made independent of where the process was started."""
     providers = tuple(
         msgspec.structs.replace(provider, keys=tuple(_placed(key, directory) for key in provider.keys))
         for provider in config.providers
     )
     tokens = tuple(_placed(token, directory) for token in config.auth.tokens)
+    state = config.state
+    if state.path is not None:
+        state = msgspec.structs.replace(state, path=_absolute(state.path, directory))
     return msgspec.structs.replace(
-        config, providers=providers, auth=msgspec.structs.replace(config.auth, tokens=tokens)
+        config, providers=providers, auth=msgspec.structs.replace(config.auth, tokens=tokens), state=state
     )
 
 
 def _placed(ref: _Ref, directory: str) -> _Ref:
     if ref.file is None:
         return ref
-    return msgspec.structs.replace(ref, file=os.path.join(directory, os.path.expanduser(ref.file)))
+    return msgspec.structs.replace(ref, file=_absolute(ref.file, directory))
+
+
+def _absolute(path: str, directory: str) -> str:
+    return os.path.join(directory, os.path.expanduser(path))
 
 
 def _unencrypted(config: Config) -> Iterator[str]:

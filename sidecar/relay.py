@@ -77,16 +77,17 @@ class Relay:
         """What the answer has reported so far."""
         return self._tap.usage if self._tap is not None else self._usage
 
-    async def carry(self, waits: Waits, is_head: bool, is_model_s: bool) -> Delivery:
+    async def carry(self, waits: Waits, method: bytes, is_model_s: bool) -> Delivery:
         """Pass the answer on in the way its shape asks. Raises Fault while nothing was passed on, ClientGone later.
 
-        `is_model_s`: a model was asked, so that an answer in JSON without a word is none.
+        `is_model_s`: a model was asked, so that an answer in JSON without a word is none. What is only read, such as a
+        job that failed, may hold an error and be none.
         """
         content_type = find(self._response.headers, b"content-type") or b""
         if content_type.startswith(b"text/event-stream") and self._encoding is None:
             return await self._events(waits)
-        if b"json" in content_type and not is_head:
-            return await self._whole(waits, is_model_s and self._response.status == 200)
+        if b"json" in content_type and method != b"HEAD":
+            return await self._whole(waits, method == b"POST", is_model_s and self._response.status == 200)
         return await self._opaque(waits, [])
 
     async def release(self, head: list[Header], held: bytes, idle_ns: int) -> None:
@@ -152,7 +153,7 @@ class Relay:
         await reply.finish()
         return detail
 
-    async def _whole(self, waits: Waits, is_model_s: bool) -> Delivery:
+    async def _whole(self, waits: Waits, may_hide: bool, is_model_s: bool) -> Delivery:
         response, clock = self._response, self._clock
         pieces: list[bytes] = []
         length = 0
@@ -165,7 +166,7 @@ class Relay:
             deadline_ns = min(clock.now_ns() + waits.idle_ns, waits.deadline_ns)
         body = b"".join(pieces)
         plain = body if self._encoding is None else decoded(body, self._encoding)
-        if plain is not None and hidden_error(plain):
+        if plain is not None and may_hide and hidden_error(plain):
             return _hidden(plain, body, "error in a 200")
         self._usage = from_body(plain) if plain is not None else None
         if is_model_s and plain is not None and not (self._usage and self._usage.output_tokens):

@@ -22,6 +22,7 @@ from sidecar.catalog_file import read_catalog
 from sidecar.clock import LoopClock
 from sidecar.core.config import Address
 from sidecar.edge.listening import CannotListen
+from sidecar.interfaces import CannotKeep
 
 OK = 0
 USAGE = 64
@@ -66,7 +67,7 @@ async def _run(build: Callable[[], Sidecar], body: Body) -> int:
     sidecar = build()
     try:
         await sidecar.start()
-    except CannotListen as error:
+    except (CannotKeep, CannotListen) as error:
         complain([str(error)])
         return USAGE
     gc.collect()

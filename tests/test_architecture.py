@@ -19,7 +19,7 @@ RANKS = [
     {"interfaces": ["interfaces"]},
     {room: [room] for room in ("edge", "upstream", "store", "admin", "inject", "sim")},
     {"gateway": ["gateway", "attempt", "relay", "waiting", "models"]},
-    {"app": ["app", "catalog_file", "clock", "credentials", "loading", "yamlfile", "zones"]},
+    {"app": ["app", "catalog_file", "clock", "credentials", "loading", "persistence", "yamlfile", "zones"]},
     {"commands": ["cli", "__main__", "checking", "demo", "running", "serving", "simulating"]},
 ]
 PLACES = {name: (rank, group) for rank, groups in enumerate(RANKS) for group, names in groups.items() for name in names}

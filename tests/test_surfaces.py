@@ -159,6 +159,27 @@ async def test_plain_and_binary_answers_keep_their_type(tmp_path, kind):
         assert (answer.body, answer.headers["content-type"]) == (b"WEBVTT\n\0\xff", kind.decode())
 
 
+FAILED = b'{"id":"resp_1","object":"response","status":"failed","error":{"code":"server_error","message":"x"}}'
+
+
+@pytest.mark.parametrize("path", ["/v1/responses/resp_1", "/v1/fine_tuning/jobs/ft-1", "/v1/batches/b-1"])
+async def test_an_object_that_tells_of_an_error_is_no_error(tmp_path, path):
+    async with before(tmp_path, answering(says(FAILED)), "retry: {attempts: 1}\n") as (rig, server):
+        answer = await rig.get(path)
+        assert (answer.status, answer.body, answer.headers["x-sidecar-attempts"]) == (200, FAILED, "1")
+        # the same as the answer to who asks a model is one
+        assert (await rig.post("/v1/responses", {"model": "m", "input": "x"})).status == 502
+        assert len(server.requests) == 2
+
+
+async def test_lines_of_json_are_no_json(tmp_path):
+    lines = b'{"custom_id":"1"}\n{"custom_id":"2"}\n'
+    async with before(tmp_path, answering(says(lines, kind=b"application/jsonl"))) as (rig, server):
+        for kind in ("application/jsonl", "application/x-ndjson", "application/json-seq"):
+            answer = await rig.send("PUT", "/v1/uploads/u1", lines, {"content-type": kind})
+            assert (answer.status, answer.body, seen(server)[-1].body) == (200, lines, lines)
+
+
 async def test_the_id_of_a_request_is_the_provider_s_or_ours(tmp_path):
     script = answering(says(COMPLETION, b"x-request-id: req_theirs"), says(COMPLETION), says(b"{}", status=b"400 Bad"))
     async with before(tmp_path, script) as (rig, server):

@@ -261,3 +261,13 @@ async def test_A23_a_raised_limit_admits_at_once():
         house.room.poke(house.quota())
         await settle()
         assert [name for name, _, _ in house.order] == [0, 1]
+
+
+async def test_H2_a_bench_that_is_over_at_that_very_instant_bars_nobody():
+    async with asyncio.timeout(5), House(CROWDED) as house:
+        task = house.arrive("one")
+        await house.go(0)
+        house.keys.candidates[0].apply(Feedback(Outcome.BUSY, Scope.TARGET, NOW + SECOND), NOW)
+        await house.go(1)
+        house.finish()
+        assert await task is not None

@@ -42,7 +42,7 @@ class AdminServer:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.method not in ("GET", "HEAD"):
-            answer = _refused(Refusal(Reason.METHOD_NOT_ALLOWED, "The admin port answers GET and HEAD only."))
+            answer = _refused(Refusal(Reason.METHOD_NOT_ALLOWED, "The admin port answers GET and HEAD only.", allow="GET, HEAD"))
             answer.headers["allow"] = "GET, HEAD"  # RFC 9110, 15.5.6
             return answer
         if request.path == "/healthz":

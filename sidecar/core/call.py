@@ -128,7 +128,8 @@ def _peek(request: Request, content_type: bytes, is_multipart: bool, surface: Su
 
 
 def _is_json(content_type: bytes) -> bool:
-    return b"json" in content_type
+    """Whether a body claims to be one JSON text; several, as in JSON Lines, are an upload like any other."""
+    return content_type.partition(b";")[0].strip().lower().endswith((b"/json", b"+json"))
 
 
 def _size(request: Request, envelope: Envelope, surface: Surface, is_multipart: bool, has_model: bool) -> Size:

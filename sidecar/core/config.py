@@ -144,6 +144,12 @@ class Dns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resolver: Literal["auto", "system"] = "auto"  # c-ares needs no threads; the system knows mDNS, NIS and VPNs
 
 
+class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where quotas, benches and what was learned outlive the process: an SQLite file; None: nowhere."""
+
+    path: str | None = None  # a container often has no disk to write to, and the first answers teach most of it again
+
+
 class TokenRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where one token that callers must send is found. Exactly one of `env` and `file`."""
 
@@ -173,6 +179,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     body: Body = Body()
     inflight: Inflight = Inflight()
     dns: Dns = Dns()
+    state: State = State()
     auth: Auth = Auth()
 
 
@@ -218,6 +225,7 @@ __all__ = [
     "Problem",
     "ProviderConfig",
     "Retry",
+    "State",
     "Timeouts",
     "TokenRef",
     "Wait",

@@ -56,6 +56,7 @@ def _meaning(config: Config, known: Known) -> Iterator[Problem]:
     yield from _provider_problems(config, known)
     yield from _model_problems(config)
     yield from _timing_problems(config)
+    yield from _state_problems(config)
     yield from _auth_problems(config)
 
 
@@ -204,6 +205,12 @@ def _timing_problems(config: Config) -> Iterator[Problem]:
             yield Problem(path, message, "total ends it first: raise total or lower this")
     if config.body.max_bytes > config.inflight.bytes:
         yield Problem("body.max_bytes", "is more than inflight.bytes", "one such body would never be let in")
+
+
+def _state_problems(config: Config) -> Iterator[Problem]:
+    path = config.state.path
+    if path is not None and (not path.strip() or "\0" in path or path.endswith("/")):
+        yield Problem("state.path", "is not the path of a file", "such as /var/lib/sidecar/state.db")
 
 
 def _auth_problems(config: Config) -> Iterator[Problem]:

@@ -110,6 +110,7 @@ class Refusal(NamedTuple):
     param: str | None = None
     trail: tuple[Step, ...] = ()
     dialect: str = "openai"  # whose error shape the caller parses, where that is known before its body is read
+    allow: str = ""  # the methods that would do (RFC 9110, 15.5.6)
 
     @property
     def status(self) -> int:
@@ -149,6 +150,8 @@ def render(refusal: Refusal, dialect: str = "openai") -> Answer:
     headers = [(b"content-type", b"application/json")]
     if refusal.retry_after_ns is not None:
         headers.append((b"retry-after", b"%d" % seconds_up(refusal.retry_after_ns)))
+    if refusal.allow:
+        headers.append((b"allow", refusal.allow.encode("ascii")))
     if not facts.may_mend:
         # openai-python and others obey it: no retries of what cannot succeed
         headers.append((b"x-should-retry", b"false"))

@@ -9,7 +9,8 @@ Refuses to know which errors there are: a head is hot, or it is None.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+import msgspec
 
 from sidecar.core.http import Header
 
@@ -27,7 +28,7 @@ _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*", re.IGNORECASE)
 _BEGUN_LINE = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::[\t -~]*)?)?\r?")
 
 
-class HotHead(NamedTuple):
+class HotHead(msgspec.Struct, frozen=True):
     """A head of the hot shape. `length`: content-length, None where it declares none."""
 
     method: bytes

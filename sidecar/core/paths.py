@@ -121,10 +121,10 @@ def _openai(method: bytes, path: bytes, query: bytes) -> Surface | Refusal:
     elif path in _POST_ONLY:
         return _not_allowed(method, path, "POST")
     elif path in _POST_OR_GET and method != b"GET":
-        return _not_allowed(method, path, "POST or GET")
+        return _not_allowed(method, path, "GET, POST")
     if path == b"/models":
         if method not in (b"GET", b"HEAD"):
-            return _not_allowed(method, path, "GET")
+            return _not_allowed(method, path, "GET, HEAD")
         return Surface(Kind.OPENAI, path, query, Endpoint.MODELS)
     if path.startswith(b"/models/") and method in (b"GET", b"HEAD"):
         model = unquote_to_bytes(path[len(b"/models/") :]).decode()
@@ -168,4 +168,5 @@ def _invalid(wrong: str) -> Refusal:
 
 def _not_allowed(method: bytes, path: bytes, allowed: str) -> Refusal:
     shown = method[:32].decode("ascii", "replace")
-    return Refusal(Reason.METHOD_NOT_ALLOWED, f"{shown} is not allowed at {path.decode()}; it takes {allowed}.")
+    message = f"{shown} is not allowed at {path.decode()}; it takes {allowed}."
+    return Refusal(Reason.METHOD_NOT_ALLOWED, message, allow=allowed)

@@ -110,9 +110,7 @@ def _restore_budget(quota: Quota, state: BudgetState, moment: Moment) -> None:
         _take_up(budget, state, moment)
 
 
-def _hear(
-    quota: Quota, axis: Axis, window_ns: int | None, heard: tuple[Source, int, int], moment: Moment
-) -> None:
+def _hear(quota: Quota, axis: Axis, window_ns: int | None, heard: tuple[Source, int, int], moment: Moment) -> None:
     """Have the quota hear it again, at the time it was said."""
     source, limit, until_ns = heard
     until_ns = moment.moved(until_ns)

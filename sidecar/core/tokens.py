@@ -9,8 +9,8 @@ from __future__ import annotations
 from sidecar.core.limits import ChargeRule, Cost
 
 _START = 4000  # thousandths of a byte per token: English text in most tokenizers
-_LEAST = 1000
-_MOST = 16_000  # escaped non-Latin text reaches 12 bytes per token
+LEAST = 1000
+MOST = 16_000  # escaped non-Latin text reaches 12 bytes per token
 _SMALL = 16  # tokens; below, the envelope of the request outweighs its text
 _BASE64_FROM = 16 * 1024  # bytes; smaller bodies hold no picture worth the search
 _MEDIUM_BYTES = (
@@ -43,7 +43,7 @@ class Calibration:
         # one odd request (a picture counted as text, say) moves the estimate by an eighth at most
         seen = min(max(input_bytes * 1000 // input_tokens, now // 2), now * 2)
         step = (seen - now) // 4 if seen < now else (seen - now) // 16
-        self.milli_bytes = min(max(now + step, _LEAST), _MOST)
+        self.milli_bytes = min(max(now + step, LEAST), MOST)
 
     def __repr__(self) -> str:
         return f"<Calibration {self.milli_bytes / 1000:g} bytes per token>"

@@ -151,12 +151,12 @@ class TokenBucket:
         self._arrival = now * limit + level
 
     def state(self) -> tuple[int, ...]:
-        return (self._arrival, self.limit)
+        return (self._arrival, self.limit, self._refills_ns)
 
     def restore(self, state: tuple[int, ...], now: int) -> None:
-        arrival, old_limit = state
-        self._refills_ns = 0
-        self._arrival = now * self.limit + max(0, arrival - now * old_limit)
+        arrival, old_limit, self._refills_ns = state
+        present = max(now, self._refills_ns)
+        self._arrival = present * self.limit + max(0, arrival - present * old_limit)
 
     def __repr__(self) -> str:
         return f"<TokenBucket {self.limit}/{self.window_ns / SECOND:g}s whole at {self.resets_at(0)}>"

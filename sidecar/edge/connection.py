@@ -41,7 +41,7 @@ class EdgeTiming(NamedTuple):
 class Connection(web.RequestHandler):
     """Implements `reply.Wire`. Made for a new transport, or for one that the fast lane hands over with its bytes."""
 
-    __slots__ = ("_clock", "_dates", "_head_timer", "_is_lingering", "_open", "_timing", "_watched")
+    __slots__ = ("_clock", "_dates", "_head_due_ns", "_head_timer", "_is_lingering", "_open", "_timing", "_watched")
 
     def __init__(
         self, server: web.Server, open_connections: OpenConnections, timing: EdgeTiming, clock: Clock, dates: Dates
@@ -65,12 +65,28 @@ class Connection(web.RequestHandler):
         self._timing = timing
         self._clock = clock
         self._dates = dates
+        self._head_due_ns: int | None = None  # of a head that another protocol began to read
         self._head_timer: Timer | None = None
         self._is_lingering = False
 
     def __repr__(self) -> str:
         state = "idle" if self.is_idle else "lingering" if self._is_lingering else "busy"
         return f"Connection({self.peername}, {state}, requests={self._request_count})"
+
+    # what the fast lane calls
+
+    def take_over(self, transport: asyncio.Transport, received: bytes, head_due_ns: int) -> None:
+        """Serve a connection from here on. `received`: a head, or a part of one that is due then, and what follows."""
+        self._head_due_ns = head_due_ns
+        transport.set_protocol(self)
+        self.connection_made(transport)
+        self._head_due_ns = None
+        self.data_received(received)
+
+    def see_off(self, transport: asyncio.Transport) -> None:
+        """Let a caller read its last answer: throw away what it still sends until it closes, or for 5 s."""
+        self.take_over(transport, b"", self._clock.now_ns() + _LINGER_NS)
+        self._linger_unawaited()
 
     # what the event loop calls
 
@@ -113,12 +129,17 @@ class Connection(web.RequestHandler):
     @property
     def is_idle(self) -> bool:
         """Nothing of a request has come that is not answered."""
-        return not (self._is_busy or self._watched.head_bytes)
+        return not (self._is_busy or self._watched.head_bytes or self._is_lingering)
 
     @property
     def is_last(self) -> bool:
         """No further request will be served here, because the process drains."""
         return self._open.is_draining
+
+    @property
+    def is_stalled(self) -> bool:
+        """The transport holds more than it wants to."""
+        return self.writing_paused
 
     def write(self, piece: bytes) -> None:
         """Hand over to the transport; ClientGone when the connection is closed."""
@@ -188,7 +209,7 @@ class Connection(web.RequestHandler):
         is_waiting = not self._messages and (is_between or not self._request_in_progress)
         if is_waiting and (self._watched.head_bytes or not self._request_count):
             if self._head_timer is None:
-                when = self._clock.now_ns() + self._timing.client_headers_ns
+                when = self._head_due_ns or self._clock.now_ns() + self._timing.client_headers_ns
                 self._head_timer = self._clock.call_at(when, self._head_is_late)
         elif self._head_timer is not None:
             self._head_timer.cancel()
@@ -204,6 +225,11 @@ class Connection(web.RequestHandler):
         seconds = self._timing.client_headers_ns / SECOND
         refusal = Refusal(Reason.BODY_TIMEOUT, f"the head of the request was not complete within {seconds:g} s")
         self.transport.write(last_answer(render(refusal), self._dates))
+        self._linger_unawaited()
+
+    def _linger_unawaited(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
         if self._end_output():
             self._head_timer = self._clock.call_at(self._clock.now_ns() + _LINGER_NS, self.force_close)
         else:

@@ -36,7 +36,7 @@ def read_head(request: web.BaseRequest) -> Head | Refusal:
     if version not in ((1, 0), (1, 1)):
         return Refusal(Reason.INVALID_HTTP, "only HTTP/1.0 and HTTP/1.1 are spoken here")
     if request.method == "CONNECT":
-        return Refusal(Reason.METHOD_NOT_ALLOWED, "this is no forward proxy; CONNECT is not served")
+        return Refusal(Reason.METHOD_NOT_ALLOWED, "this is no forward proxy; CONNECT is not served", allow="GET, POST")
     target = request.raw_path.encode("utf-8", "surrogateescape")
     headers = [(name.lower(), value) for name, value in request.raw_headers]
     if len(target) + sum(len(name) + len(value) + _LINE_BYTES for name, value in headers) > MAX_HEAD_BYTES:

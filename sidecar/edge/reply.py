@@ -20,7 +20,7 @@ from sidecar.core.limits import SECOND
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Below this, copying the body behind its head is cheaper than a second system call.
 _JOIN_BYTES = 64 * 1024
-_STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+_STATUS_LINES = {status.value: b"HTTP/1.1 %d %b" % (status, status.phrase.encode()) for status in HTTPStatus}
 
 
 class Wire(Protocol):
@@ -29,6 +29,10 @@ class Wire(Protocol):
     @property
     def is_last(self) -> bool:
         """No further request will be served here, because the process drains."""
+
+    @property
+    def is_stalled(self) -> bool:
+        """The transport holds more than it wants to: `writable` would wait."""
 
     def write(self, piece: bytes) -> None:
         """Hand over to the transport; ClientGone when the connection is closed."""
@@ -57,6 +61,9 @@ class _Phase(enum.Enum):
     FINISHED = enum.auto()  # whole, or given up
 
 
+_FRESH, _STARTED, _FINISHED = _Phase  # an attribute of a class costs more than a global
+
+
 class HttpReply:
     """Implements `interfaces.Reply` on a Wire."""
 
@@ -65,7 +72,7 @@ class HttpReply:
     def __init__(self, wire: Wire, asked: Asked) -> None:
         self._wire = wire
         self._asked = asked
-        self._phase = _Phase.FRESH
+        self._phase = _FRESH
         self._has_body = True
         self._is_chunked = False
         self._left: int | None = None  # bytes still owed of a declared length
@@ -77,26 +84,26 @@ class HttpReply:
     @property
     def is_fresh(self) -> bool:
         """Nothing of the answer is written yet."""
-        return self._phase is _Phase.FRESH
+        return self._phase is _FRESH
 
     @property
     def is_finished(self) -> bool:
         """The answer is whole, or given up; nothing more is written."""
-        return self._phase is _Phase.FINISHED
+        return self._phase is _FINISHED
 
     async def send(self, status: int, headers: list[Header], body: bytes) -> None:
         """A whole answer in one write."""
-        self._has_body = _may_have_body(status) and not self._asked.is_head
-        head = self._open(status, headers, b"content-length: %d\r\n" % len(body) if _may_have_body(status) else b"")
-        if not self._has_body:
-            self._wire.write(head)
-        elif len(body) < _JOIN_BYTES:
-            self._wire.write(head + body)
+        framing = b"content-length: %d\r\n" % len(body) if _may_have_body(status) else b""
+        if not framing or self._asked.is_head:
+            body = b""
+        if len(body) < _JOIN_BYTES:
+            self._wire.write(self._open(status, headers, framing, body))
         else:
-            self._wire.write(head)
+            self._wire.write(self._open(status, headers, framing))
             self._wire.write(body)
-        self._phase = _Phase.FINISHED
-        await self._wire.writable()
+        self._phase = _FINISHED
+        if self._wire.is_stalled:
+            await self._wire.writable()
 
     async def start(self, status: int, headers: list[Header], length: int | None) -> None:
         """The head of a streamed answer; `length` in bytes where known, else chunks, or for HTTP/1.0 the end."""
@@ -111,11 +118,12 @@ class HttpReply:
             framing = b"transfer-encoding: chunked\r\n"
             self._is_chunked = True
         self._wire.write(self._open(status, headers, framing))
-        await self._wire.writable()
+        if self._wire.is_stalled:
+            await self._wire.writable()
 
     async def write(self, chunk: bytes) -> None:
         """A piece of the body, passed on at once. Dropped where the answer has none (HEAD, 204, 304)."""
-        self._expect(_Phase.STARTED)
+        self._expect(_STARTED)
         if not chunk or not self._has_body:
             return
         if self._left is not None:
@@ -124,35 +132,37 @@ class HttpReply:
             self._left -= len(chunk)
         # one write, for a chunk in pieces would leave in several packets (TCP_NODELAY is on)
         self._wire.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._is_chunked else chunk)
-        await self._wire.writable()
+        if self._wire.is_stalled:
+            await self._wire.writable()
 
     async def finish(self) -> None:
         """The end of the body; the connection stays usable. A body shorter than declared aborts the connection."""
-        self._expect(_Phase.STARTED)
+        self._expect(_STARTED)
         if self._left:
             self.abort()
             return
         if self._is_chunked:
             self._wire.write(b"0\r\n\r\n")
-        self._phase = _Phase.FINISHED
-        await self._wire.writable()
+        self._phase = _FINISHED
+        if self._wire.is_stalled:
+            await self._wire.writable()
 
     def abort(self) -> None:
         """Close the connection without ending the body, so that the caller sees the answer is not whole."""
-        self._phase = _Phase.FINISHED
+        self._phase = _FINISHED
         self.keeps_alive = False
         self._wire.abort()
 
-    def _open(self, status: int, headers: list[Header], framing: bytes) -> bytes:
-        self._expect(_Phase.FRESH)
-        self._phase = _Phase.STARTED
+    def _open(self, status: int, headers: list[Header], framing: bytes, body: bytes = b"") -> bytes:
+        self._expect(_FRESH)
+        self._phase = _STARTED
         if self._wire.is_last:
             self.keeps_alive = False
         if not self.keeps_alive:
             framing += b"connection: close\r\n"
         elif self._asked.is_http_1_0:
             framing += b"connection: keep-alive\r\n"
-        return head_bytes(status, headers, framing, self._wire.date)
+        return head_bytes(status, headers, framing, self._wire.date) + body
 
     def _expect(self, phase: _Phase) -> None:
         if self._phase is not phase:
@@ -161,15 +171,10 @@ class HttpReply:
 
 def head_bytes(status: int, headers: list[Header], framing: bytes, date: Callable[[], bytes]) -> bytes:
     """The head of an answer, with the blank line. `framing` are whole lines of our own; Date is added where missing."""
-    lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
-    has_date = False
-    for name, value in headers:
-        lines.append(b"%b: %b\r\n" % (name, value))
-        has_date = has_date or name == b"date"
-    if not has_date:
-        lines.append(b"date: %b\r\n" % date())
-    lines.append(framing + b"\r\n")
-    return b"".join(lines)
+    head = b"\r\n".join([_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status, *map(b": ".join, headers)])
+    if b"\r\ndate: " not in head:
+        head += b"\r\ndate: " + date()
+    return head + b"\r\n" + framing + b"\r\n"
 
 
 def last_answer(answer: Answer, date: Callable[[], bytes]) -> bytes:
@@ -183,13 +188,14 @@ class Dates:
 
     def __init__(self, now_ns: Callable[[], int]) -> None:
         self._now_ns = now_ns
-        self._second = -1
+        self._until_ns = 0
         self._value = b""
 
     def __call__(self) -> bytes:
-        second = self._now_ns() // SECOND
-        if second != self._second:
-            self._second = second
+        now_ns = self._now_ns()
+        if now_ns >= self._until_ns:
+            second = now_ns // SECOND
+            self._until_ns = (second + 1) * SECOND
             self._value = formatdate(second, usegmt=True).encode()
         return self._value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.core.access import Record
-from sidecar.core.answer import answer_headers, redacted, refusal_headers
+from sidecar.core.answer import answer_headers, cleaned, redacted, refusal_headers
 from sidecar.core.errors import Reason, Refusal, Step
 from sidecar.core.limits import SECOND
 from tests.core.house import NOW, roster_of, snapshot_of, target_of
@@ -112,3 +112,22 @@ def test_G3_a_key_that_a_provider_repeats_is_taken_out(body, shown):
 
 def test_a_missing_key_has_nothing_to_take_out():
     assert redacted(b"body", snapshot_of(missing=("a",)).providers["groq"].keys[0]) == b"body"
+
+
+PACKED = [(b"content-type", b"application/json"), (b"content-encoding", b"gzip")]
+
+
+@pytest.mark.parametrize(
+    ("plain", "head", "body"),
+    [
+        (b"no key in it", PACKED, b"packed"),
+        (b"key: " + SECRET, PACKED[:1], b"key: [key withheld]"),
+    ],
+)
+def test_G3_a_packed_error_is_unpacked_where_it_holds_the_key(plain, head, body):
+    assert cleaned(PACKED, b"packed", plain, snapshot_of().providers["groq"].keys[0]) == (head, body)
+
+
+def test_without_a_key_an_error_stays_packed():
+    missing = snapshot_of(missing=("a",)).providers["groq"].keys[0]
+    assert cleaned(PACKED, b"packed", SECRET, missing) == (PACKED, b"packed")

@@ -391,3 +391,24 @@ def test_the_hop_of_a_candidate_is_its_targets(chain):
     assert isinstance(step, Send)
     fail(twice, step, said(Outcome.HEADERS_TIMEOUT), status=None)
     assert isinstance(twice.next(NOW, 0.5), Refusal)
+
+
+@pytest.mark.parametrize(("busy", "seconds"), [((5, 3), 3), ((3, 5), 3), ((0, 5), 0)])
+def test_a_retry_waits_for_the_target_that_is_free_first(busy, seconds):
+    attempts = attempts_of(TWO_PROVIDERS.replace("      - {name: b, env: B, account: org-b}\n", ""))
+    for each in busy:
+        step = attempts.next(NOW, 0.0)
+        assert isinstance(step, Send)
+        fail(attempts, step, said(Outcome.BUSY, NOW + each * SECOND), status=503)
+    assert attempts.next(NOW, 0.0) == Backoff(NOW + seconds * SECOND)
+    again = attempts.next(NOW + seconds * SECOND, 0.0)
+    assert isinstance(again, Send)
+    assert again.candidate.target.provider.name == ("groq" if busy[0] < busy[1] else "cerebras")
+
+
+def test_B15_a_single_call_is_single_however_many_attempts_are_allowed():
+    attempts = attempts_of(ONE_KEY, POLICY._replace(is_single=True))
+    step = attempts.next(NOW, 0.5)
+    assert isinstance(step, Send)
+    fail(attempts, step, said(Outcome.CONNECT_FAILED), status=None)
+    assert isinstance(attempts.next(NOW, 0.5), Refusal)

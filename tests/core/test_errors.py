@@ -35,7 +35,7 @@ STATUSES = {
     "overloaded": 503,
     "draining": 503,
     "no_usable_key": 503,
-    "model_unavailable": 404,
+    "model_not_found": 404,
     "provider_unavailable": 503,
     "upstream_failed": 502,
     "upstream_timeout": 504,

@@ -29,6 +29,7 @@ def test_B9_every_outcome_has_one_row(outcome):
     then = Next.RELAY if outcome in RELAYED else Next.KEY if outcome in OTHER_KEY else Next.TARGET
     assert rule.then is then
     assert rule.may_retry is (outcome in REPEATED)
+    assert rule.relays_alone is (outcome in (Outcome.NOT_FOUND, Outcome.MODEL_UNAVAILABLE))
 
 
 @pytest.mark.parametrize("outcome", [Outcome.AMBIGUOUS, Outcome.HEADERS_TIMEOUT, Outcome.CONTENT_TIMEOUT])

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from sidecar.core.health import FOREVER_NS
-from sidecar.core.keys import Keys, Size, header_text
+from sidecar.core.keys import Keys, Size, header_text, is_timed
 from sidecar.core.limits import HOUR, MINUTE, SECOND, Cost
 from sidecar.core.outcomes import Feedback, Outcome, Scope
 from sidecar.core.snapshot import TRANSIT_NS
@@ -249,7 +249,13 @@ def test_a_size_costs_what_the_providers_rule_charges():
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("gpt-4o", b"gpt-4o"), ("a\r\nb: c", b"a??b: c"), ("modèle", b"mod?le"), ("x" * 999, b"x" * 256)],
+    [
+        ("gpt-4o", b"gpt-4o"),
+        ("a\r\nb: c", b"a??b: c"),
+        ("!~ \x7f", b"!~ ?"),
+        ("modèle", b"mod?le"),
+        ("x" * 999, b"x" * 256),
+    ],
 )
 def test_a_name_is_safe_as_a_header(text, value):
     assert header_text(text) == value
@@ -260,3 +266,30 @@ def test_nothing_tells_a_secret():
     keys = keys_of(roster)
     shown = repr(keys.candidates) + repr(roster.snapshot) + repr(list(roster.snapshot.each_key()))
     assert "secret-of" not in shown
+
+
+def test_of_many_keys_the_best_of_eight_in_rotation_serves_not_the_best_of_all():
+    text = keys_config(100, "model: '*', rpm: 60}, {model: '*', account: k99, rpm: 6000")
+    keys = keys_of(roster_of(text))
+    for candidate in keys.candidates[:99]:
+        candidate.quota.try_admit(COST, NOW)
+    served = Counter(take(keys).key.name for _ in range(100))
+    assert 1 <= served["k99"] <= 12
+
+
+@pytest.mark.parametrize("scope", [Scope.KEY, Scope.KEY_MODEL, Scope.TARGET, Scope.QUOTA])
+def test_A9_at_the_announced_instant_and_not_before(scope):
+    keys = keys_of(roster_of(keys_config(1)))
+    candidate = keys.candidates[0]
+    candidate.apply(Feedback(Outcome.BUSY, scope, NOW + SECOND), NOW)
+    for now, is_free in [(NOW + SECOND - 1, False), (NOW + SECOND, True)]:
+        assert keys.outlook(COST, now, ()).free_at_ns == NOW + SECOND
+        assert keys.places(COST, now, ()) == ([candidate] if is_free or scope is Scope.QUOTA else [])
+        assert (keys.admit(COST, now, ()) is not None) is is_free
+
+
+@pytest.mark.parametrize(
+    ("free_at_ns", "timed"), [(None, False), (FOREVER_NS, False), (FOREVER_NS - 1, True), (0, True)]
+)
+def test_what_an_event_frees_has_no_time(free_at_ns, timed):
+    assert is_timed(free_at_ns) is timed

@@ -151,6 +151,8 @@ def test_A4_what_is_too_large_names_the_largest_budget():
     message = word([TOO_SMALL, TOO_SMALL], size=Size(40_000, 50, 1, 0)).message
     assert "it needs about 10050 tokens" in message
     assert "the largest budget is 5000 tokens" in message
+    undeclared = word([TOO_SMALL, TOO_SMALL], size=Size(40_000, None, 1, 0)).message
+    assert "it needs about 10000 tokens" in undeclared, "where it needs the least"
 
 
 def test_A4_without_a_known_budget_none_is_named():

@@ -28,6 +28,10 @@ providers:
     base_url: https://me.openai.azure.com/openai
     keys: [{name: z, env: Z}]
   - {name: ollama}
+  - name: xai
+    keys: [{name: x, env: X}]
+  - name: deepinfra
+    keys: [{name: d, env: D}]
 models:
   - name: fast
     chain: [groq/openai/gpt-oss-120b, cerebras/gpt-oss-120b, mistral/x, azure-deployments/my gpt, ollama/gpt-oss:120b]
@@ -92,6 +96,18 @@ def test_B10_fields_have_other_names_elsewhere():
     _, body, dropped = sent(body=b'{"model": "fast", "max_completion_tokens": 5, "max_tokens": 6}', hop=THIRD)
     assert json.loads(body) == {"model": "x", "max_tokens": 6}
     assert dropped == ("max_completion_tokens",)
+
+
+@pytest.mark.parametrize(
+    ("model", "sent_as", "gone"),
+    [
+        ("xai/m", {"model": "m", "max_completion_tokens": 5}, ("metadata",)),  # which only drops
+        ("deepinfra/m", {"model": "m", "max_tokens": 5, "metadata": {}}, ()),  # which only renames
+    ],
+)
+def test_B10_each_provider_has_its_own_list(model, sent_as, gone):
+    _, body, dropped = sent(body=json.dumps({"model": model, "max_completion_tokens": 5, "metadata": {}}).encode())
+    assert (json.loads(body), dropped) == (sent_as, gone)
 
 
 def test_B10_strictly_nothing_is_left_out():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sidecar.core.errors import Reason, Refusal
+from sidecar.core.errors import Reason, Refusal, render
 from sidecar.core.paths import Endpoint, Kind, Surface, needs_model, resolve, segments
 
 
@@ -124,6 +124,8 @@ def test_wrong_methods(method, path):
     refusal = resolve(method, b"/v1" + path)
     assert isinstance(refusal, Refusal)
     assert (refusal.reason, refusal.status) == (Reason.METHOD_NOT_ALLOWED, 405)
+    assert (b"allow", refusal.allow.encode()) in render(refusal).headers
+    assert method.decode() not in refusal.allow.split(", ")
     assert path.decode() in refusal.message
 
 

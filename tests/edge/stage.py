@@ -14,7 +14,7 @@ from sidecar.core.errors import Refusal
 from sidecar.core.http import Header, Request
 from sidecar.core.limits import SECOND
 from sidecar.edge.connection import EdgeTiming
-from sidecar.edge.general import GeneralLane
+from sidecar.edge.lanes import DataLanes
 from sidecar.interfaces import Clock, Reply, Timer
 from tests.edge.raw import RawClient
 
@@ -110,7 +110,7 @@ class ScriptedService:
 class Stage:
     """What a test holds: the lane, where it listens, what is behind it, and its clock."""
 
-    def __init__(self, lane: GeneralLane, addresses: list[Address], service: ScriptedService, clock: HandClock) -> None:
+    def __init__(self, lane: DataLanes, addresses: list[Address], service: ScriptedService, clock: HandClock) -> None:
         self.lane = lane
         self.addresses = addresses
         self.service = service
@@ -138,7 +138,7 @@ async def serving(
         service = ScriptedService(script, rules)
         clock = HandClock()
         typed_clock: Clock = clock
-        lane = GeneralLane(service, timing, typed_clock)
+        lane = DataLanes(service, timing, typed_clock, has_fast_lane=True)
         stage = Stage(lane, await lane.start(listen), service, clock)
         try:
             yield stage

@@ -1,0 +1,1 @@
+"""Where what is worth keeping is kept, tested."""
