@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple
+from zoneinfo import ZoneInfoNotFoundError
 
 import msgspec
 
@@ -77,7 +78,11 @@ def prepare(source: Source, catalog: Catalog, now_ns: int) -> Prepared | list[st
     secrets = read_secrets(config, source.environ)
     if secrets.problems:
         return [str(loaded.located(problem)) for problem in secrets.problems]
-    zones = calendars((entry.timezone for entry in catalog.providers.values()), now_ns)
+    entries = [catalog.providers[each.name] for each in config.providers if each.name in catalog.providers]
+    try:
+        zones = calendars((entry.timezone for entry in entries), now_ns)
+    except ZoneInfoNotFoundError as error:
+        return [f"{error.args[0]}: a provider's days begin there; install the system's time zone data (tzdata)"]
     snapshot = compile_snapshot(config, catalog, secrets.keys, zones)
     encoded = msgspec.json.encode(config)
     warnings = (*loaded.warnings, *secrets.warnings)

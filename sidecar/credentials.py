@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from sidecar.core.config import Config, KeyConfig, Problem, TokenRef
 from sidecar.core.secret import Secret
+from sidecar.core.variables import PLACEHOLDER_KEY
 
 # No credential is longer (a JWT with many claims has 8 KiB); a path that leads to something else is not read whole.
 _MAX_BYTES = 64 * 1024
@@ -82,6 +83,8 @@ def _judge(text: str, place: str, path: str) -> _Found:
     characters = text.strip(" \t\r\n")
     if not characters:
         return _Found(None, warning=f"{path}: {place} is empty; waiting for a key")
+    if characters == PLACEHOLDER_KEY:
+        return _Found(None, warning=f"{path}: {place} holds what `sidecar env` puts there for SDKs, not a key")
     if not characters.isascii():
         return _Found(None, Problem(path, f"{place} holds characters that are not ASCII", "save the key as plain text"))
     if any(not "!" <= character <= "~" for character in characters):

@@ -18,6 +18,7 @@ import msgspec
 from sidecar.core.catalog import Catalog, Provider
 from sidecar.core.config import Config, KeyConfig, Known, KnownProvider, Problem, TokenRef
 from sidecar.core.config_problems import build, problems
+from sidecar.core.variables import PLACEHOLDER_KEY
 from sidecar.yamlfile import Document, read_yaml
 
 ENVIRONMENT = "environment"
@@ -184,7 +185,9 @@ def _variables(entry: Provider, environ: Mapping[str, str]) -> list[tuple[str, s
     A provider may have several usual variables, which then hold the same key: the first that is set counts.
     """
     for usual in entry.key_env:
-        suffixes = [name[len(usual) :] for name, value in environ.items() if name.startswith(usual) and value.strip()]
+        # what `sidecar env` sets for SDKs that insist on a key is none
+        held = [name for name, value in environ.items() if value.strip() not in ("", PLACEHOLDER_KEY)]
+        suffixes = [name[len(usual) :] for name in held if name.startswith(usual)]
         numbers = sorted(match[1] for suffix in suffixes if (match := _NUMBERED.fullmatch(suffix)))
         numbers.sort(key=int)
         found = [("key", usual)] if "" in suffixes else []

@@ -290,3 +290,15 @@ def test_a_privileged_or_foreign_address_is_told(tmp_path):
     assert done.returncode == 64
     assert "cannot listen on 192.0.2.1:8787" in done.stderr
     assert "no interface of this machine has that address" in done.stderr
+
+
+def test_a_provider_whose_days_begin_elsewhere_needs_zone_data(tmp_path):
+    path = tmp_path / "gemini.yaml"
+    path.write_text("providers: [{name: gemini, keys: [{name: main, env: GEMINI_API_KEY}]}]\n")
+    environ = {"GEMINI_API_KEY": KEY, "PYTHONTZPATH": str(tmp_path)}
+    done = sidecar("check", str(path), environ=environ)
+    assert done.returncode == 64
+    assert "tzdata" in done.stderr
+    assert "Traceback" not in done.stderr
+    path.write_text(PROVIDER)
+    assert sidecar("check", str(path), environ=environ).returncode == 0

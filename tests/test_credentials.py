@@ -6,6 +6,7 @@ import pytest
 
 from sidecar.core.config import Auth, Config, KeyConfig, ProviderConfig, TokenRef
 from sidecar.core.secret import Secret
+from sidecar.core.variables import PLACEHOLDER_KEY
 from sidecar.credentials import read_secrets
 
 
@@ -79,6 +80,12 @@ def test_a_variable_that_is_not_set_is_a_warning():
     assert (found.keys, found.problems) == ({("groq", "a"): None}, ())
     assert "KEY is not set" in found.warnings[0]
     assert "KEY is empty" in from_env("").warnings[0]
+
+
+def test_what_sidecar_env_sets_for_sdks_is_no_key():
+    found = from_env(PLACEHOLDER_KEY)
+    assert found.keys == {("groq", "a"): None}
+    assert "not a key" in found.warnings[0]
 
 
 def test_tokens_keep_their_places():

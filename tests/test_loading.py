@@ -7,6 +7,7 @@ import pytest
 
 from sidecar.catalog_file import read_catalog
 from sidecar.core.config import Problem
+from sidecar.core.variables import PLACEHOLDER_KEY
 from sidecar.loading import ENVIRONMENT, fingerprint, known_from, load, watched
 
 CATALOG = read_catalog()
@@ -155,6 +156,10 @@ def test_several_keys_from_the_environment(names, expected):
 
 def test_an_empty_variable_is_as_good_as_none():
     assert list(keys({"GROQ_API_KEY": "", "GROQ_API_KEY_1": " ", "OPENAI_API_KEY": "x"})) == ["openai"]
+
+
+def test_what_sidecar_env_sets_for_sdks_is_no_key():
+    assert list(keys({"OPENAI_API_KEY": PLACEHOLDER_KEY, "GROQ_API_KEY": "x"})) == ["groq"]
 
 
 def test_the_first_of_two_usual_variables_counts():

@@ -10,7 +10,7 @@ import pytest
 from sidecar.core.limits import SECOND
 from sidecar.edge.connection import EdgeTiming
 from tests.edge.raw import RawClient, post, request
-from tests.edge.stage import TIMING, conversing, serving, wait_for_ever
+from tests.edge.stage import TIMING, wait_for_ever
 
 
 def code(answer):
@@ -23,7 +23,7 @@ async def settle():
         await asyncio.sleep(0)
 
 
-async def test_a_head_that_stays_incomplete_is_408():
+async def test_a_head_that_stays_incomplete_is_408(conversing):
     async with conversing() as (stage, client):
         await client.send(b"GET / HTTP/1.1\r\nhost: local")
         await settle()
@@ -35,14 +35,14 @@ async def test_a_head_that_stays_incomplete_is_408():
         assert await client.rest() == b""
 
 
-async def test_a_connection_that_never_speaks_is_closed_without_a_word():
+async def test_a_connection_that_never_speaks_is_closed_without_a_word(conversing):
     async with conversing() as (stage, client):
         await stage.clock.until_pending(TIMING.client_headers_ns)
         stage.clock.advance(TIMING.client_headers_ns)
         assert await client.rest() == b""
 
 
-async def test_a_second_head_has_its_own_time():
+async def test_a_second_head_has_its_own_time(conversing):
     async with conversing() as (stage, client):
         await client.send(request(b"/") + b"GET /second HTT")
         await client.answer()
@@ -52,7 +52,7 @@ async def test_a_second_head_has_its_own_time():
         assert (await client.answer()).status == 408
 
 
-async def test_a_head_that_began_behind_a_running_request_has_its_time_from_the_end_of_the_answer():
+async def test_a_head_that_began_behind_a_running_request_has_its_time_from_the_end_of_the_answer(conversing):
     gate = asyncio.Event()
 
     async def gated(request, reply):
@@ -73,7 +73,7 @@ async def test_a_head_that_began_behind_a_running_request_has_its_time_from_the_
         assert (await client.answer()).status == 408
 
 
-async def test_a_caller_that_got_its_408_and_stays_is_cut_off_later():
+async def test_a_caller_that_got_its_408_and_stays_is_cut_off_later(conversing):
     async with conversing() as (stage, client):
         await client.send(b"GET / HT")
         await settle()
@@ -86,7 +86,7 @@ async def test_a_caller_that_got_its_408_and_stays_is_cut_off_later():
         await stage.all_gone()
 
 
-async def test_a_caller_that_left_without_being_noticed_gets_no_408():
+async def test_a_caller_that_left_without_being_noticed_gets_no_408(conversing):
     async with conversing() as (stage, client):
         await client.send(b"GET / HT")
         await settle()
@@ -95,7 +95,7 @@ async def test_a_caller_that_left_without_being_noticed_gets_no_408():
         await stage.all_gone()
 
 
-async def test_between_requests_only_the_idle_time_counts():
+async def test_between_requests_only_the_idle_time_counts(conversing):
     async with conversing() as (stage, client):
         for _ in range(3):
             await client.send(request(b"/"))
@@ -104,7 +104,7 @@ async def test_between_requests_only_the_idle_time_counts():
             stage.clock.advance(100 * TIMING.client_headers_ns)
 
 
-async def test_an_idle_connection_is_closed_after_its_time():
+async def test_an_idle_connection_is_closed_after_its_time(conversing):
     timing = EdgeTiming(10 * SECOND, 30 * SECOND, client_idle_ns=SECOND // 50)
     async with conversing(timing=timing) as (_, client):
         await client.send(request(b"/"))
@@ -112,7 +112,7 @@ async def test_an_idle_connection_is_closed_after_its_time():
         assert await client.rest() == b""
 
 
-async def test_a_body_that_stays_incomplete_is_408():
+async def test_a_body_that_stays_incomplete_is_408(conversing):
     async with conversing() as (stage, client):
         await client.send(post(b"x" * 10)[:-1])
         await stage.clock.until_pending(TIMING.client_body_ns)
@@ -123,7 +123,7 @@ async def test_a_body_that_stays_incomplete_is_408():
         assert stage.service.entrance.inflight == 0
 
 
-async def test_draining_ends_idle_connections_and_waits_for_running_requests():
+async def test_draining_ends_idle_connections_and_waits_for_running_requests(conversing):
     gate = asyncio.Event()
 
     async def gated(request, reply):
@@ -151,7 +151,7 @@ async def test_draining_ends_idle_connections_and_waits_for_running_requests():
         assert await busy.rest() == b""
 
 
-async def test_while_draining_a_request_whose_body_is_on_its_way_is_served_and_told_to_leave():
+async def test_while_draining_a_request_whose_body_is_on_its_way_is_served_and_told_to_leave(conversing):
     async with conversing() as (stage, client):
         await client.send(post(b"x" * 10)[:-1])
         await stage.service.entered.wait()
@@ -163,7 +163,7 @@ async def test_while_draining_a_request_whose_body_is_on_its_way_is_served_and_t
         assert await draining is True
 
 
-async def test_draining_ends_at_its_deadline_and_closing_cancels_what_is_left():
+async def test_draining_ends_at_its_deadline_and_closing_cancels_what_is_left(conversing):
     async with conversing(wait_for_ever) as (stage, client):
         await client.send(post(b"{}"))
         await stage.service.started.wait()
@@ -177,7 +177,7 @@ async def test_draining_ends_at_its_deadline_and_closing_cancels_what_is_left():
         assert stage.service.entrance.inflight == 0
 
 
-async def test_a_connection_taken_over_from_another_protocol_answers_the_bytes_read_before():
+async def test_a_connection_taken_over_from_another_protocol_answers_the_bytes_read_before(serving):
     class Handover(asyncio.Protocol):
         def connection_made(self, transport):
             self.transport = transport

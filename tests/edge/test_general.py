@@ -14,7 +14,6 @@ from aiohttp import http_parser
 from sidecar.core.config import Address
 from sidecar.edge.general import PurePythonParser, require_c_parser
 from tests.edge.raw import RawClient, post, request
-from tests.edge.stage import conversing, serving
 
 CHUNKED = (
     b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -37,7 +36,7 @@ def code(answer):
 
 @pytest.mark.parametrize("is_bytewise", [False, True])
 @pytest.mark.parametrize(("data", "body"), WHOLE)
-async def test_a_request_arrives_whole_or_byte_by_byte(data, body, is_bytewise):
+async def test_a_request_arrives_whole_or_byte_by_byte(data, body, is_bytewise, conversing):
     async with conversing() as (stage, client):
         await (client.send_bytewise(data) if is_bytewise else client.send(data))
         assert (await client.answer()).body == body
@@ -48,13 +47,13 @@ async def test_a_request_arrives_whole_or_byte_by_byte(data, body, is_bytewise):
 
 
 @pytest.mark.parametrize(("data", "body"), [row for row in WHOLE if b"h2c" not in row[0] and row[0] != CHUNKED])
-async def test_pipelined_requests_are_answered_in_order(data, body):
+async def test_pipelined_requests_are_answered_in_order(data, body, conversing):
     async with conversing() as (_, client):
         await client.send(data + post(b"second") + data)
         assert [(await client.answer()).body for _ in range(3)] == [body, b"second", body]
 
 
-async def test_C11_a_trailer_never_becomes_a_header_of_the_next_request():
+async def test_C11_a_trailer_never_becomes_a_header_of_the_next_request(conversing):
     async with conversing() as (stage, client):
         await client.send(CHUNKED + post(b"second"))
         assert (await client.answer()).values(b"connection") == [b"close"]
@@ -73,14 +72,14 @@ async def test_C11_a_trailer_never_becomes_a_header_of_the_next_request():
         b"//host/path",
     ],
 )
-async def test_the_target_is_passed_on_exactly_as_received(target):
+async def test_the_target_is_passed_on_exactly_as_received(target, conversing):
     async with conversing() as (stage, client):
         await client.send(request(target))
         assert (await client.answer()).status == 200
         assert stage.service.requests[0].target == target
 
 
-async def test_absolute_form_counts_as_origin_form_with_that_host():
+async def test_absolute_form_counts_as_origin_form_with_that_host(conversing):
     async with conversing() as (stage, client):
         await client.send(request(b"http://127.0.0.1:8787/v1/models?a=b", b"x: y"))
         await client.send(request(b"http://localhost"))
@@ -91,7 +90,7 @@ async def test_absolute_form_counts_as_origin_form_with_that_host():
         assert second.target == b"/"
 
 
-async def test_headers_arrive_in_order_with_lower_case_names_and_duplicates():
+async def test_headers_arrive_in_order_with_lower_case_names_and_duplicates(conversing):
     lines = [b"X-B: 1", b"x-a:  two words \t", b"X-b: 3", b"X-Empty:", b"x-latin: caf\xe9"]
     async with conversing() as (stage, client):
         await client.send(request(b"/v1/models", *lines))
@@ -102,7 +101,7 @@ async def test_headers_arrive_in_order_with_lower_case_names_and_duplicates():
         ]  # fmt: skip
 
 
-async def test_the_head_alone_decides_before_the_body_is_there():
+async def test_the_head_alone_decides_before_the_body_is_there(conversing):
     async with conversing() as (stage, client):
         await client.send(post(b"x" * 10)[:-5])
         await stage.service.entered.wait()
@@ -113,7 +112,7 @@ async def test_the_head_alone_decides_before_the_body_is_there():
         assert (await client.answer()).body == b"x" * 10
 
 
-async def test_http_1_0_closes_unless_asked_to_stay():
+async def test_http_1_0_closes_unless_asked_to_stay(conversing):
     async with conversing() as (stage, client):
         await client.send(b"GET /v1/models HTTP/1.0\r\n\r\n")
         answer = await client.answer()
@@ -126,14 +125,14 @@ async def test_http_1_0_closes_unless_asked_to_stay():
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
-async def test_connection_close_is_obeyed(version):
+async def test_connection_close_is_obeyed(version, conversing):
     async with conversing() as (_stage, client):
         await client.send(b"GET / HTTP/" + version + b"\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         assert (await client.answer()).values(b"connection") == [b"close"]
         assert await client.rest() == b""
 
 
-async def test_keep_alive_reuses_the_connection():
+async def test_keep_alive_reuses_the_connection(serving):
     async with serving() as stage:
         connector = aiohttp.TCPConnector(limit=1)
         async with aiohttp.ClientSession(connector=connector) as session:
@@ -144,7 +143,7 @@ async def test_keep_alive_reuses_the_connection():
             assert "1 connections" in repr(stage.lane)
 
 
-async def test_C7_a_multipart_upload_of_20_mib():
+async def test_C7_a_multipart_upload_of_20_mib(serving):
     part = bytes(range(256)) * 4096 * 20
     async with serving() as stage, httpx.AsyncClient() as client:
         url = f"http://localhost:{stage.address.port}/v1/audio/transcriptions"
@@ -153,7 +152,7 @@ async def test_C7_a_multipart_upload_of_20_mib():
         assert part in stage.service.requests[0].body
 
 
-async def test_C15_both_loopback_addresses_are_served():
+async def test_C15_both_loopback_addresses_are_served(serving):
     listen = (Address("127.0.0.1", 0), Address("::1", 0, is_optional=True))
     async with serving(listen=listen) as stage:
         assert [address.host for address in stage.addresses] in (["127.0.0.1", "::1"], ["127.0.0.1"])
@@ -163,7 +162,7 @@ async def test_C15_both_loopback_addresses_are_served():
                 assert (await client.answer()).body == b"hello"
 
 
-async def test_an_unexpected_error_is_500_when_nothing_is_sent_and_is_logged_without_the_request(caplog):
+async def test_an_unexpected_error_is_500_when_nothing_is_sent_and_is_logged_without_the_request(caplog, conversing):
     async def fail(request, reply):
         raise KeyError("inside")
 
@@ -178,7 +177,7 @@ async def test_an_unexpected_error_is_500_when_nothing_is_sent_and_is_logged_wit
         assert (await client.answer()).status == 500, "the connection lives on"
 
 
-async def test_an_unexpected_error_after_the_head_breaks_the_answer_off(caplog):
+async def test_an_unexpected_error_after_the_head_breaks_the_answer_off(caplog, conversing):
     async def fail(request, reply):
         await reply.start(200, [], None)
         await reply.write(b"some")
@@ -193,7 +192,7 @@ async def test_an_unexpected_error_after_the_head_breaks_the_answer_off(caplog):
 
 
 @pytest.mark.parametrize("starts", [False, True])
-async def test_a_service_that_forgets_to_answer_leaves_nobody_hanging(starts):
+async def test_a_service_that_forgets_to_answer_leaves_nobody_hanging(starts, conversing):
     async def forget(request, reply):
         if starts:
             await reply.start(200, [], 10)

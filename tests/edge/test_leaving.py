@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.interfaces import ClientGone
 from tests.edge.raw import RawClient, post
-from tests.edge.stage import conversing, wait_for_ever
+from tests.edge.stage import wait_for_ever
 
 
 def code(answer):
@@ -26,7 +26,7 @@ async def leave(client, how):
 
 
 @pytest.mark.parametrize("how", LEAVING)
-async def test_B1_C13_leaving_within_the_head_or_the_body_gives_the_place_back(how):
+async def test_B1_C13_leaving_within_the_head_or_the_body_gives_the_place_back(how, conversing):
     for data in (b"GET / HT", post(b"x" * 10)[:-1]):
         async with conversing() as (stage, client):
             await client.send(data)
@@ -57,7 +57,7 @@ async def fill_the_wire(request, reply):
 
 @pytest.mark.parametrize("how", LEAVING)
 @pytest.mark.parametrize("script", [wait_for_ever, start_and_wait, write_and_wait, fill_the_wire])
-async def test_B1_C13_leaving_cancels_the_service(script, how):
+async def test_B1_C13_leaving_cancels_the_service(script, how, conversing):
     async with conversing(script) as (stage, client):
         await client.send(post(b"{}"))
         await stage.service.started.wait()
@@ -70,7 +70,7 @@ async def test_B1_C13_leaving_cancels_the_service(script, how):
             assert stage.service.cancelled.is_set()
 
 
-async def test_B1_leaving_with_requests_pipelined_behind_is_seen():
+async def test_B1_leaving_with_requests_pipelined_behind_is_seen(conversing):
     async with conversing(wait_for_ever) as (stage, client):
         await client.send(post(b"{}") * 10 + b"GET /incompl")
         await stage.service.started.wait()
@@ -79,7 +79,7 @@ async def test_B1_leaving_with_requests_pipelined_behind_is_seen():
         assert len(stage.service.requests) == 1
 
 
-async def test_C13_a_caller_that_leaves_after_its_answer_cancels_nothing():
+async def test_C13_a_caller_that_leaves_after_its_answer_cancels_nothing(conversing):
     async with conversing() as (stage, client):
         await client.send(post(b"{}"))
         assert (await client.answer()).status == 200
@@ -88,7 +88,7 @@ async def test_C13_a_caller_that_leaves_after_its_answer_cancels_nothing():
         assert not stage.service.cancelled.is_set()
 
 
-async def test_writing_to_a_caller_that_left_raises_client_gone():
+async def test_writing_to_a_caller_that_left_raises_client_gone(conversing):
     seen = asyncio.get_running_loop().create_future()
 
     async def stubborn(request, reply):

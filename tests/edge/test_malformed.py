@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.edge.raw import request
-from tests.edge.stage import RULES, conversing, echo
+from tests.edge.stage import RULES, echo, conversing as conversing_in
 
 
 def code(answer):
@@ -59,7 +59,7 @@ def code(answer):
     ],
 )
 @pytest.mark.parametrize("is_bytewise", [False, True])
-async def test_C11_what_is_not_http_is_400_in_json_and_ends_the_connection(data, is_bytewise):
+async def test_C11_what_is_not_http_is_400_in_json_and_ends_the_connection(data, is_bytewise, conversing):
     async with conversing() as (stage, client):
         try:
             await (client.send_bytewise(data) if is_bytewise else client.send(data))
@@ -74,7 +74,7 @@ async def test_C11_what_is_not_http_is_400_in_json_and_ends_the_connection(data,
         assert stage.service.requests == []
 
 
-async def test_connect_is_405():
+async def test_connect_is_405(conversing):
     async with conversing() as (stage, client):
         await client.send(b"CONNECT api.openai.com:443 HTTP/1.1\r\nhost: api.openai.com\r\n\r\n")
         answer = await client.answer()
@@ -83,13 +83,13 @@ async def test_connect_is_405():
         assert stage.service.heads == []
 
 
-async def test_nothing_of_a_malformed_request_is_repeated_in_the_error():
+async def test_nothing_of_a_malformed_request_is_repeated_in_the_error(conversing):
     async with conversing() as (_, client):
         await client.send(request(b"/?key=sk-1", b"authorization: Bearer sk-2", b"sk-3: x\x00", b"s k-4: x"))
         assert b"sk-" not in (await client.answer()).body
 
 
-async def test_C11_a_body_that_breaks_off_in_the_middle_is_400():
+async def test_C11_a_body_that_breaks_off_in_the_middle_is_400(conversing):
     async with conversing() as (stage, client):
         await client.send(request(b"/", b"transfer-encoding: chunked", method=b"POST") + b"3\r\nabc\r\n")
         await stage.service.entered.wait()
@@ -98,7 +98,7 @@ async def test_C11_a_body_that_breaks_off_in_the_middle_is_400():
         assert await client.rest() == b""
 
 
-async def test_C11_framing_without_end_around_a_small_body_is_400():
+async def test_C11_framing_without_end_around_a_small_body_is_400(conversing):
     async with conversing() as (stage, client):
         await client.send(request(b"/", b"transfer-encoding: chunked", method=b"POST") + b"1\r\na\r\n0\r\n")
         await stage.service.entered.wait()
@@ -107,7 +107,7 @@ async def test_C11_framing_without_end_around_a_small_body_is_400():
         assert code(await client.answer()) == "invalid_http"
 
 
-async def test_many_tiny_chunks_are_taken():
+async def test_many_tiny_chunks_are_taken(conversing):
     async with conversing() as (_, client):
         await client.send(
             request(b"/", b"transfer-encoding: chunked", method=b"POST") + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n"
@@ -128,7 +128,7 @@ async def test_many_tiny_chunks_are_taken():
     ],
 )
 @pytest.mark.parametrize("piece_bytes", [1 << 20, 5000])
-async def test_a_head_above_64_kib_is_431(data, piece_bytes):
+async def test_a_head_above_64_kib_is_431(data, piece_bytes, conversing):
     async with conversing() as (stage, client):
         for start in range(0, len(data), piece_bytes):
             await client.send(data[start : start + piece_bytes])
@@ -139,13 +139,13 @@ async def test_a_head_above_64_kib_is_431(data, piece_bytes):
         assert stage.service.heads == []
 
 
-async def test_a_head_of_60_kib_is_taken():
+async def test_a_head_of_60_kib_is_taken(conversing):
     async with conversing() as (_, client):
         await client.send(request(b"/", *(b"x-%d: " % number + b"a" * 4000 for number in range(15))))
         assert (await client.answer()).status == 200
 
 
-async def test_pipelined_heads_do_not_add_up():
+async def test_pipelined_heads_do_not_add_up(conversing):
     async with conversing() as (stage, client):
         await client.send(request(b"/", b"x: " + b"a" * 3000) * 60)
         for _ in range(60):

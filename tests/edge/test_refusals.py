@@ -9,14 +9,14 @@ import pytest
 
 from sidecar.core.entrance import digest
 from tests.edge.raw import RawClient, post, request
-from tests.edge.stage import RULES, conversing
+from tests.edge.stage import RULES
 
 
 def code(answer):
     return json.loads(answer.body)["error"]["code"]
 
 
-async def test_expect_continue_is_met_after_acceptance_only():
+async def test_expect_continue_is_met_after_acceptance_only(conversing):
     async with conversing() as (stage, client):
         head, body = post(b"hello", b"expect: 100-Continue").split(b"hello")[0], b"hello"
         await client.send(head)
@@ -28,7 +28,7 @@ async def test_expect_continue_is_met_after_acceptance_only():
         assert (await client.answer()).body == body, "the body is here: nobody waits for `100 Continue`"
 
 
-async def test_expect_continue_of_http_1_0_is_ignored():
+async def test_expect_continue_of_http_1_0_is_ignored(conversing):
     async with conversing() as (stage, client):
         await client.send(b"POST / HTTP/1.0\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n")
         await stage.service.entered.wait()
@@ -36,7 +36,7 @@ async def test_expect_continue_of_http_1_0_is_ignored():
         assert (await client.answer()).body == b"ok"
 
 
-async def test_other_expectations_are_417():
+async def test_other_expectations_are_417(conversing):
     async with conversing() as (stage, client):
         await client.send(request(b"/", b"expect: 200-ok"))
         answer = await client.answer()
@@ -45,7 +45,7 @@ async def test_other_expectations_are_417():
 
 
 @pytest.mark.parametrize("line", [b"content-length: 1048577", b"content-length: 1048577\r\nexpect: 100-continue"])
-async def test_C7_413_before_the_body_is_read(line):
+async def test_C7_413_before_the_body_is_read(line, conversing):
     async with conversing(rules=RULES._replace(max_body_bytes=1 << 20)) as (stage, client):
         await client.send(request(b"/", line, method=b"POST"))
         answer = await client.answer()
@@ -58,7 +58,7 @@ async def test_C7_413_before_the_body_is_read(line):
         assert stage.service.entrance.inflight == 0
 
 
-async def test_C7_413_when_a_chunked_body_outgrows_the_cap():
+async def test_C7_413_when_a_chunked_body_outgrows_the_cap(conversing):
     async with conversing(rules=RULES._replace(max_body_bytes=1000)) as (stage, client):
         await client.send(request(b"/", b"transfer-encoding: chunked", method=b"POST") + b"3e8\r\n" + b"x" * 1000)
         await stage.service.entered.wait()
@@ -68,13 +68,13 @@ async def test_C7_413_when_a_chunked_body_outgrows_the_cap():
         assert await client.rest() == b""
 
 
-async def test_C7_a_client_that_sends_all_before_it_reads_still_sees_the_413():
+async def test_C7_a_client_that_sends_all_before_it_reads_still_sees_the_413(conversing):
     async with conversing(rules=RULES._replace(max_body_bytes=1 << 20)) as (_stage, client):
         await client.send(post(b"x" * (16 << 20)))
         assert (await client.answer()).status == 413
 
 
-async def test_a_refused_body_in_tiny_chunks_does_not_stop_the_sender():
+async def test_a_refused_body_in_tiny_chunks_does_not_stop_the_sender(conversing):
     # so many chunks in one piece make aiohttp pause reading, and nobody will ever read them
     data = b"GET / HTTP/1.1\r\nhost: evil.example\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 3_000_000
     async with conversing() as (_, client):
@@ -82,7 +82,7 @@ async def test_a_refused_body_in_tiny_chunks_does_not_stop_the_sender():
         assert (await client.answer()).status == 403
 
 
-async def test_a_caller_that_never_stops_sending_is_cut_off_in_the_end():
+async def test_a_caller_that_never_stops_sending_is_cut_off_in_the_end(conversing):
     async with conversing(rules=RULES._replace(max_body_bytes=10)) as (stage, client):
         await client.send(request(b"/", b"content-length: 99999999999", method=b"POST"))
         assert (await client.answer()).status == 413
@@ -91,7 +91,7 @@ async def test_a_caller_that_never_stops_sending_is_cut_off_in_the_end():
         assert await stage.lane.drain(stage.clock.now_ns() + 1) is True
 
 
-async def test_E5_too_many_at_once_get_503_and_retry_after():
+async def test_E5_too_many_at_once_get_503_and_retry_after(conversing):
     gate = asyncio.Event()
 
     async def wait(request, reply):
@@ -123,7 +123,7 @@ async def test_E5_too_many_at_once_get_503_and_retry_after():
         (request(b"/", b"authorization: Bearer s3cret"), 200),
     ],
 )
-async def test_G4_host_origin_and_token(data, status):
+async def test_G4_host_origin_and_token(data, status, conversing):
     async with conversing(rules=RULES._replace(tokens={digest(b"s3cret"): "a"})) as (stage, client):
         await client.send(data)
         answer = await client.answer()

@@ -12,7 +12,6 @@ from sidecar.core.limits import SECOND
 from sidecar.edge.reply import Asked, Dates, HttpReply, last_answer
 from sidecar.interfaces import ClientGone
 from tests.edge.raw import RawClient, post, request
-from tests.edge.stage import conversing
 
 PLAIN = Asked(is_head=False, is_http_1_0=False, keeps_alive=True)
 HEAD = PLAIN._replace(is_head=True)
@@ -168,7 +167,7 @@ def test_an_answer_to_what_never_became_a_request():
     )
 
 
-async def test_each_piece_arrives_before_the_next_is_written():
+async def test_each_piece_arrives_before_the_next_is_written(conversing):
     asked_for = asyncio.Queue[bytes]()
 
     async def on_demand(request, reply):
@@ -191,7 +190,7 @@ async def test_each_piece_arrives_before_the_next_is_written():
         assert (await client.answer()).status == 200
 
 
-async def test_head_and_204_leave_the_connection_usable():
+async def test_head_and_204_leave_the_connection_usable(conversing):
     async def answer(request, reply):
         if request.method == b"HEAD":
             await reply.start(200, [(b"x-upstream", b"y")], 1234)
@@ -209,7 +208,7 @@ async def test_head_and_204_leave_the_connection_usable():
             assert received.values(b"server") == received.values(b"content-type") == []
 
 
-async def test_an_aborted_answer_has_no_last_chunk():
+async def test_an_aborted_answer_has_no_last_chunk(conversing):
     async def give_up(request, reply):
         await reply.start(200, [], None)
         await reply.write(b"some")
@@ -221,7 +220,7 @@ async def test_an_aborted_answer_has_no_last_chunk():
             await client.answer()
 
 
-async def test_E4_a_reader_that_stalls_stops_the_writer():
+async def test_E4_a_reader_that_stalls_stops_the_writer(conversing):
     written = 0
 
     async def endless(request, reply):
@@ -251,7 +250,7 @@ async def test_E4_a_reader_that_stalls_stops_the_writer():
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
-async def test_E4_a_body_costs_less_than_two_and_a_half_times_its_size(is_chunked):
+async def test_E4_a_body_costs_less_than_two_and_a_half_times_its_size(is_chunked, conversing):
     size, piece = 16 << 20, b"x" * 65536
 
     async def count(request, reply):
@@ -273,7 +272,7 @@ async def test_E4_a_body_costs_less_than_two_and_a_half_times_its_size(is_chunke
         assert size < peak < 2.5 * size
 
 
-async def test_two_connections_do_not_wait_for_each_other():
+async def test_two_connections_do_not_wait_for_each_other(conversing):
     gate = asyncio.Event()
 
     async def first_waits(request, reply):
