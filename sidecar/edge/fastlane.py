@@ -39,7 +39,12 @@ class FastLane:
     __slots__ = ("clock", "dates", "general", "loop", "open", "service", "timing")
 
     def __init__(
-        self, service: Service, timing: EdgeTiming, clock: Clock, open_connections: OpenConnections, general: GeneralLane
+        self,
+        service: Service,
+        timing: EdgeTiming,
+        clock: Clock,
+        open_connections: OpenConnections,
+        general: GeneralLane,
     ) -> None:
         self.service = service
         self.timing = timing

@@ -23,7 +23,7 @@ _BACKLOG = 1024  # a burst of as many callers waits in the kernel rather than be
 class DataLanes:
     """Listens, serves, drains. Made inside a running event loop. `has_fast_lane`: tests compare with and without."""
 
-    def __init__(self, service: Service, timing: EdgeTiming, clock: Clock, *, has_fast_lane: bool = False) -> None:
+    def __init__(self, service: Service, timing: EdgeTiming, clock: Clock, *, has_fast_lane: bool = True) -> None:
         self._clock = clock
         self._open = OpenConnections()
         self._listeners: list[asyncio.Server] = []

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.edge.raw import request
-from tests.edge.stage import RULES, echo, conversing as conversing_in
+from tests.edge.stage import conversing
 
 
 def code(answer):
@@ -153,9 +153,10 @@ async def test_pipelined_heads_do_not_add_up(conversing):
         assert len(stage.service.requests) == 60
 
 
+@pytest.mark.parametrize("lane", ["general", "fast"])
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(
+    data=st.lists(
         st.one_of(
             st.sampled_from([b"GET ", b"POST ", b"/", b"//[", b"http://", b":", b" HTTP/1.1", b"\r\n", b"\r\n\r\n"]),
             st.sampled_from([b"host: localhost", b"content-length: 5", b"transfer-encoding: chunked", b"0\r\n\r\n"]),
@@ -164,9 +165,9 @@ async def test_pipelined_heads_do_not_add_up(conversing):
         max_size=12,
     ).map(b"".join)
 )
-def test_C11_no_input_breaks_a_connection(data):
+def test_C11_no_input_breaks_a_connection(lane, data):
     async def scenario():
-        async with conversing(echo, rules=RULES) as (_, client):
+        async with conversing(lane=lane) as (_, client):
             await client.send(data)
             client.half_close()
             await client.rest()
