@@ -214,6 +214,7 @@ class Sidecar:
             "in_flight": self._entrance.inflight,
             "waiting": self._gateway.room.waiting,
             "state": self._persistence.status(),
+            "usage": self._gateway.totals,
             "connections": {"open": self._pool.open, "idle": self._pool.idle, "leased": self._pool.leased},
         }
         return msgspec.json.encode(counts | {"providers": status})

@@ -19,12 +19,14 @@ from sidecar.core.feedback import ProviderAnswer, classify
 from sidecar.core.http import Request, find
 from sidecar.core.keys import Candidate
 from sidecar.core.outcomes import Fault, Feedback, Outcome, Scope
-from sidecar.core.outgoing import prepare
+from sidecar.core.outgoing import Outgoing, prepare
 from sidecar.core.paths import Endpoint, needs_model
+from sidecar.core.quota import Charge
 from sidecar.core.ratelimit_headers import read as read_limits
+from sidecar.core.rejections import Rejections
 from sidecar.core.settlement import settle
 from sidecar.core.snapshot import Snapshot
-from sidecar.core.usage import decoded
+from sidecar.core.usage import Totals, decoded
 from sidecar.interfaces import ClientGone, Clock, Reply
 from sidecar.relay import Delivery, Relay, Waits
 from sidecar.upstream.pool import Pool
@@ -41,6 +43,8 @@ class Shells(Protocol):
     pool: Pool
     ownership: Ownership
     room: WaitingRoom
+    rejections: Rejections
+    totals: Totals
 
 
 class Job(NamedTuple):
@@ -61,16 +65,19 @@ async def attempt(shells: Shells, job: Job, send: Send) -> bool:
     provider = candidate.target.provider
     record.attempts = job.attempts.sent
     record.provider, record.target_model, record.key = provider.name, candidate.target.model, candidate.key.name
+    record.usage = None  # of an attempt before, whose answer was none
     ended = _Ended()
     try:
-        outgoing = prepare(job.call, job.request, candidate, job.snapshot.config.retry.strict)
+        fit = shells.rejections.fit(candidate.target, job.call.surface.endpoint, shells.clock.now_ns())
+        outgoing = prepare(job.call, job.request, candidate, job.snapshot.config.retry.strict, fit)
         record.dropped = outgoing.dropped
+        sent = _Sent(candidate, send.charge, outgoing)
         headers_ns = min(shells.clock.now_ns() + _headers_wait_ns(job), job.policy.deadline_ns)
         response = await shells.pool.exchange(provider.origin, outgoing.head, outgoing.body, headers_ns)
         try:
             if response.status >= 400:
-                return await _judge(shells, job, send, response, ended)
-            return await _deliver(shells, job, send, response, ended)
+                return await _judge(shells, job, sent, response, ended)
+            return await _deliver(shells, job, sent, response, ended)
         finally:
             response.abort()  # nothing, when it is complete
     except Fault as fault:
@@ -79,21 +86,33 @@ async def attempt(shells: Shells, job: Job, send: Send) -> bool:
         return False
     finally:
         record.trail = tuple(job.attempts.trail)
+        if record.usage is not None or ended.has_begun:
+            shells.totals.note(record.usage)
         settle(candidate, send.charge, ended.outcome, record.usage, shells.clock.now_ns())
 
 
-class _Ended:
-    """How an attempt ended; until something else is known, the caller left."""
+class _Sent(NamedTuple):
+    """What was sent where, and what was charged for it."""
 
-    __slots__ = ("outcome",)
+    candidate: Candidate
+    charge: Charge
+    outgoing: Outgoing
+
+
+class _Ended:
+    """How an attempt ended; until something else is known, the caller left. `has_begun`: an answer of a model had."""
+
+    __slots__ = ("has_begun", "outcome")
 
     def __init__(self) -> None:
         self.outcome = Outcome.CLIENT_GONE
+        self.has_begun = False
 
 
-async def _deliver(shells: Shells, job: Job, send: Send, response: Response, ended: _Ended) -> bool:
+async def _deliver(shells: Shells, job: Job, sent: _Sent, response: Response, ended: _Ended) -> bool:
     """Relay an answer that is none of the provider's errors, unless it turns out to hide one."""
-    candidate, charge = send
+    candidate, charge, outgoing = sent
+    ended.has_begun = job.call.size.input_bytes > 0
     provider, record = candidate.target.provider, job.record
     now_ns = shells.clock.now_ns()
     if provider.learns:
@@ -108,7 +127,8 @@ async def _deliver(shells: Shells, job: Job, send: Send, response: Response, end
     record.status = response.status
     relay = Relay(shells.clock, response, job.reply, head, record.dialect)
     try:
-        delivery = await relay.carry(waits, job.request.method, needs_model(job.call.surface.endpoint))
+        is_model_s = needs_model(job.call.surface.endpoint)
+        delivery = await relay.carry(waits, job.request.method, is_model_s, outgoing.asks_usage)
     except (ClientGone, asyncio.CancelledError):
         record.usage = relay.usage
         if relay.has_ended:  # whoever hangs up right after the last word has had it all
@@ -118,7 +138,8 @@ async def _deliver(shells: Shells, job: Job, send: Send, response: Response, end
     ended.outcome = delivery.outcome
     record.usage = delivery.usage
     if not delivery.is_committed:
-        feedback = _reconsider(shells, job, send, response, delivery)
+        feedback = _reconsider(shells, job, sent, response, delivery)
+        ended.has_begun = False
         ended.outcome = feedback.outcome
         if job.attempts.failed(candidate, feedback, response.status) is not Next.RELAY:
             return False
@@ -150,12 +171,12 @@ def _ids(call: Call, method: bytes, created: bytes | str) -> tuple[str, ...]:
     return (created,) if is_kept else ()
 
 
-async def _judge(shells: Shells, job: Job, send: Send, response: Response, ended: _Ended) -> bool:
+async def _judge(shells: Shells, job: Job, sent: _Sent, response: Response, ended: _Ended) -> bool:
     """Read an error answer and do as the table says: relay it, or go on elsewhere."""
-    candidate = send.candidate
+    candidate = sent.candidate
     body = await _error_body(shells, job, response)
     plain = _unpacked(response, body)
-    feedback = _feedback(shells, job, send, response, plain)
+    feedback = _feedback(shells, job, sent, response, plain)
     ended.outcome = feedback.outcome
     if job.attempts.failed(candidate, feedback, response.status) is not Next.RELAY:
         return False
@@ -167,16 +188,16 @@ async def _judge(shells: Shells, job: Job, send: Send, response: Response, ended
     return True
 
 
-def _reconsider(shells: Shells, job: Job, send: Send, response: Response, delivery: Delivery) -> Feedback:
+def _reconsider(shells: Shells, job: Job, sent: _Sent, response: Response, delivery: Delivery) -> Feedback:
     """An answer of status 200 that is none, found out before anything was passed on: it counts as what it is."""
     if delivery.error is not None:
-        return _feedback(shells, job, send, response, delivery.error)
+        return _feedback(shells, job, sent, response, delivery.error)
     return Feedback(delivery.outcome, Scope.TARGET, None, message=delivery.detail)
 
 
-def _feedback(shells: Shells, job: Job, send: Send, response: Response, body: bytes) -> Feedback:
+def _feedback(shells: Shells, job: Job, sent: _Sent, response: Response, body: bytes) -> Feedback:
     """What an error says, taken over into the quota and the standings it concerns."""
-    candidate = send.candidate
+    candidate, charge, outgoing = sent
     now_ns = shells.clock.now_ns()
     provider = candidate.target.provider
     calendar = candidate.quota.spec.calendar
@@ -188,14 +209,23 @@ def _feedback(shells: Shells, job: Job, send: Send, response: Response, body: by
         redacted(body, candidate.key),
         cost.input_tokens,
         calendar.next_after(now_ns) if calendar is not None else None,
+        outgoing.body if outgoing.may_lose_fields else b"",
     )
     feedback = classify(answer, now_ns)
     # given back first: what the provider says is left does not count a request that it refused
-    settle(candidate, send.charge, feedback.outcome, None, now_ns)
+    settle(candidate, charge, feedback.outcome, None, now_ns)
     if provider.learns:
         candidate.quota.learn(feedback.readings, now_ns)
     candidate.apply(feedback, now_ns)
-    return feedback
+    return _remembered(shells.rejections, job.call, candidate, feedback, now_ns)
+
+
+def _remembered(rejections: Rejections, call: Call, candidate: Candidate, feedback: Feedback, now_ns: int) -> Feedback:
+    """The same, what it says of fields being remembered; remedies that contradict those known before are none."""
+    remedies = feedback.remedies
+    if not remedies or rejections.note(candidate.target, call.surface.endpoint, remedies, now_ns):
+        return feedback
+    return feedback._replace(outcome=Outcome.FIELD_NEEDED, remedies=())
 
 
 async def _error_body(shells: Shells, job: Job, response: Response) -> bytes:

@@ -21,9 +21,11 @@ from sidecar.core.errors import Reason, Refusal, render
 from sidecar.core.http import Header, Request
 from sidecar.core.outcomes import Outcome
 from sidecar.core.paths import Endpoint
+from sidecar.core.rejections import Rejections
 from sidecar.core.retry_budget import RetryBudget
 from sidecar.core.roster import Roster
 from sidecar.core.snapshot import Snapshot
+from sidecar.core.usage import Totals
 from sidecar.interfaces import ClientGone, Clock, Reply, sleep_until
 from sidecar.models import ModelDirectory
 from sidecar.upstream.pool import Pool
@@ -45,6 +47,8 @@ class Gateway:
         self._finished = finished
         self._budget = RetryBudget(roster.snapshot.config.retry.budget)
         self.ownership = Ownership()
+        self.rejections = Rejections()
+        self.totals = Totals()
         self._models = ModelDirectory(clock, pool)
         self.room = WaitingRoom(clock)
         # ids of requests: unique across restarts, ordered within a process
@@ -58,6 +62,7 @@ class Gateway:
             self.room.poke(quota)  # a raised limit admits at once, also those who wait already (A23)
         self._budget.share = snapshot.config.retry.budget
         self._models.forget()
+        self.rejections.forget()
 
     def enter(self, method: bytes, target: bytes, headers: list[Header], length: int | None) -> Refusal | Place:
         """Decide on a request by its head alone."""

@@ -17,6 +17,7 @@ from sidecar.core.limits import Usage
 from sidecar.core.outcomes import Fault, Outcome
 from sidecar.core.sse import Tap
 from sidecar.core.usage import decoded, from_body
+from sidecar.core.usage_strip import UsageStrip
 from sidecar.core.whole_answer import flaw
 from sidecar.interfaces import Clock, Reply
 from sidecar.upstream.response import Response
@@ -66,6 +67,7 @@ class Relay:
         self._encoding = find(response.headers, b"content-encoding")
         self._tap: Tap | None = None
         self._usage: Usage | None = None
+        self._strip: UsageStrip | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -77,12 +79,14 @@ class Relay:
         """What the answer has reported so far."""
         return self._tap.usage if self._tap is not None else self._usage
 
-    async def carry(self, waits: Waits, method: bytes, is_model_s: bool) -> Delivery:
+    async def carry(self, waits: Waits, method: bytes, is_model_s: bool, strips_usage: bool = False) -> Delivery:
         """Pass the answer on in the way its shape asks. Raises Fault while nothing was passed on, ClientGone later.
 
         `is_model_s`: a model was asked, so that an answer in JSON without a word is none. What is only read, such as a
-        job that failed, may hold an error and be none.
+        job that failed, may hold an error and be none. `strips_usage`: the caller did not ask for the usage that a
+        stream tells.
         """
+        self._strip = UsageStrip() if strips_usage else None
         content_type = find(self._response.headers, b"content-type") or b""
         if content_type.startswith(b"text/event-stream") and self._encoding is None:
             return await self._events(waits)
@@ -123,7 +127,7 @@ class Relay:
                 break
         content_ns = clock.now_ns()
         await reply.start(response.status, self._head, None)
-        await reply.write(b"".join(held))
+        await self._pass_on(b"".join(held))
         held.clear()
         detail = await self._rest(tap, waits.idle_ns)
         outcome = Outcome.BROKEN if detail or tap.error is not None else Outcome.OK
@@ -137,7 +141,7 @@ class Relay:
         try:
             while chunk := await response.read(clock.now_ns() + idle_ns):
                 tap.feed(chunk)
-                await reply.write(chunk)
+                await self._pass_on(chunk)
         except Fault as fault:
             if not tap.finished:  # an end without ceremony after the last content is an end
                 detail = fault.detail
@@ -146,12 +150,17 @@ class Relay:
             tap.feed_eof()
             if not tap.finished and tap.error is None and tap.is_known:
                 detail = "the stream ended without finishing"
+        if self._strip is not None:
+            await reply.write(self._strip.feed_eof())
         if detail:
             await reply.write(
                 b"\n\n" + stream_error(Refusal(reason, f"The stream broke off: {detail}."), self._dialect)
             )
         await reply.finish()
         return detail
+
+    async def _pass_on(self, chunk: bytes) -> None:
+        await self._reply.write(chunk if self._strip is None else self._strip.feed(chunk))
 
     async def _whole(self, waits: Waits, may_hide: bool, is_model_s: bool) -> Delivery:
         response, clock = self._response, self._clock

@@ -101,6 +101,9 @@ class Attempts:
         self.trail.append(Step(str(candidate.target), candidate.key.name, outcome.value, status))
         if rule.then is Next.RELAY:
             return Next.RELAY
+        if rule.then is Next.AGAIN:
+            # neither a failure of the target nor a retry by the budget; where no call is left, its words say it best
+            return Next.RELAY if self._policy.is_single or self.sent >= self._policy.attempts else Next.AGAIN
         hop = self.hop_of(candidate)
         again = any(failure.hop is hop and failure.outcome is outcome for failure in self._failures)
         self._failures.append(Failure(hop, candidate, outcome, feedback.message))

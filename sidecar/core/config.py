@@ -108,7 +108,7 @@ class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cap_ns: Duration = field(default=10 * SECOND, name="cap")  # later than that, other targets are the better answer
     budget: Annotated[float, Meta(ge=0, le=1)] = 0.1  # a tenth more load cannot topple a struggling provider
     ambiguous: Literal["fallback", "fail"] = "fallback"  # paying twice now and then hurts less than failing
-    strict: bool = False  # fields a target is known to reject are dropped and named, not refused
+    strict: bool = False  # fields that a target does not take are dropped and named, not refused
 
 
 class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -53,6 +53,7 @@ class Reason(enum.Enum):
     DRAINING = "draining"
     NO_USABLE_KEY = "no_usable_key"
     MODEL_UNAVAILABLE = "model_not_found"  # what SDK users look for
+    FIELD_UNSUPPORTED = "unsupported_parameter"
     UNAVAILABLE = "provider_unavailable"
     UPSTREAM_FAILED = "upstream_failed"
     UPSTREAM_TIMEOUT = "upstream_timeout"
@@ -66,6 +67,7 @@ _FACTS = {
     Reason.INVALID_HEADER: _Facts(400, _CALLER, False),
     Reason.MODEL_MISSING: _Facts(400, _CALLER, False),
     Reason.MODEL_DUPLICATE: _Facts(400, _CALLER, False),
+    Reason.FIELD_UNSUPPORTED: _Facts(400, _CALLER, False),
     Reason.UNAUTHORIZED: _Facts(401, "authentication_error", False),
     Reason.FORBIDDEN_HOST: _Facts(403, "permission_error", False),
     Reason.FORBIDDEN_ORIGIN: _Facts(403, "permission_error", False),

@@ -2,7 +2,9 @@
 may be tried again after a backoff, and how the caller is told when nothing is left (acceptance B9).
 
 The machine that walks it is attempts.py. Authentication, payment and permission are matters of the key, never the
-caller's; what is too large here may fit elsewhere; what is wrong with the request itself is relayed at once.
+caller's; what is too large here may fit elsewhere; what is wrong with the request itself is relayed at once. Of a field
+that a target does not take, the answer can do without it, and the same target is asked again; or it cannot, and the
+next one is (acceptance B10).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ class Blame(enum.Enum):
 class Next(enum.Enum):
     """Where a request goes after an outcome."""
 
+    AGAIN = "the same target at once, with another body"
     KEY = "next key, then next target"
     TARGET = "next target"
     RELAY = "relay to the caller"
@@ -57,6 +60,8 @@ RULES = {
     # another target may have the endpoint that this one lacks
     Outcome.NOT_FOUND: Rule(Blame.CLIENT, Next.TARGET, False, Reason.NOT_FOUND, relays_alone=True),
     Outcome.SERVER_ERROR: Rule(Blame.TARGET, Next.KEY, True, Reason.UPSTREAM_FAILED),
+    Outcome.FIELD_REJECTED: Rule(Blame.TARGET, Next.AGAIN, False, Reason.FIELD_UNSUPPORTED),
+    Outcome.FIELD_NEEDED: Rule(Blame.TARGET, Next.TARGET, False, Reason.FIELD_UNSUPPORTED, relays_alone=True),
     Outcome.BAD_REQUEST: Rule(Blame.CLIENT, Next.RELAY, False, Reason.UPSTREAM_FAILED),
     Outcome.CONNECT_FAILED: Rule(Blame.TARGET, Next.TARGET, True, Reason.UPSTREAM_FAILED),
     Outcome.HEADERS_TIMEOUT: Rule(Blame.TARGET, Next.TARGET, False, Reason.UPSTREAM_TIMEOUT),

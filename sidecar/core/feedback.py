@@ -19,12 +19,16 @@ from sidecar.core.http import Header, find
 from sidecar.core.limits import DAY, HOUR, MINUTE, SECOND, Axis, Reading, Source
 from sidecar.core.outcomes import Feedback, Outcome, Scope
 from sidecar.core.ratelimit_headers import read
+from sidecar.core.rejected_fields import judge
 
 __all__ = ["ProviderAnswer", "classify", "hidden_error"]
 
 
 class ProviderAnswer(NamedTuple):
-    """A provider's answer as it came, its body decoded (gzip), and our own estimate of the prompt it was for."""
+    """A provider's answer as it came, its body decoded (gzip), and our own estimate of the prompt it was for.
+
+    `sent`: the JSON body that it answers, where fields may be left out of that.
+    """
 
     dialect: str
     status: int
@@ -32,6 +36,7 @@ class ProviderAnswer(NamedTuple):
     body: bytes
     estimated_tokens: int = 0  # 0 = not known
     day_resets_ns: int | None = None  # when the provider's calendar day ends (absolute), where it has one
+    sent: bytes = b""
 
 
 class _Said(NamedTuple):
@@ -58,6 +63,9 @@ def classify(answer: ProviderAnswer, now_ns: int) -> Feedback:
     body = said.body
     status = _hidden_status(body) if is_hidden else answer.status
     row = classify_case(Case(answer.dialect, status, body.names, body.text, _traits(said)))
+    judgement = judge(status, body, answer.body, answer.sent) if row.outcome is Outcome.BAD_REQUEST else None
+    if judgement is not None:
+        return Feedback(judgement.outcome, row.scope, None, message=body.message, remedies=judgement.remedies)
     bench_ns = _bench(row, said, now_ns)
     return Feedback(
         row.outcome,

@@ -27,6 +27,8 @@ class Outcome(enum.Enum):
     MODEL_UNAVAILABLE = "model_unavailable"  # unknown, retired, not deployed: provider x model parked
     NOT_FOUND = "not_found"  # 404 for a path or an object: nobody's standing changes
     SERVER_ERROR = "server_error"  # 500, 502, 504, 52x, or an error inside a 200
+    FIELD_REJECTED = "field_rejected"  # a field that this target does not take, and that the answer can do without
+    FIELD_NEEDED = "field_needed"  # the same of a field without which the answer would be another one
     BAD_REQUEST = "bad_request"  # the caller's own fault: relayed as it is
     # seen on the wire
     CONNECT_FAILED = "connect_failed"  # name, TCP or TLS: no byte of the request was sent
@@ -48,6 +50,14 @@ class Scope(enum.Enum):
     PROVIDER = "provider"
 
 
+class Remedy(NamedTuple):
+    """How a body is made to fit a target: a field of it, or of each of its messages, is left out or gets a new name."""
+
+    name: str
+    is_in_messages: bool = False
+    instead: str | None = None  # the new name
+
+
 class Feedback(NamedTuple):
     """What one answer of a provider says about this request and about the time to come."""
 
@@ -57,6 +67,7 @@ class Feedback(NamedTuple):
     readings: tuple[Reading, ...] = ()
     organization: str | None = None  # an account identity named in an error text (`org_...`)
     message: str = ""  # the provider's own words, shortened; may be shown to the caller
+    remedies: tuple[Remedy, ...] = ()  # of FIELD_REJECTED: what to change before the target is asked again
 
 
 class Fault(Exception):

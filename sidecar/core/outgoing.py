@@ -1,39 +1,58 @@
 """The request as one target gets it: its path, its key, its model name, without the fields it rejects.
 
-Everything else stays byte-identical to what the caller sent.
+Those are the catalog's, then what the target's own answers taught (rejections.py), in the names it was told. Where the
+target tells a stream's usage only on request, it is asked for it. Everything else stays byte-identical to what the
+caller sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from sidecar.core import body, multipart
 from sidecar.core.call import Call
+from sidecar.core.catalog import Provider as CatalogProvider
 from sidecar.core.headers import request_headers, upstream_head
 from sidecar.core.http import Request, find
 from sidecar.core.keys import Candidate
-from sidecar.core.paths import Endpoint, Kind
+from sidecar.core.paths import Endpoint, Kind, needs_model
+from sidecar.core.rejections import AS_IT_IS, Fit
 from sidecar.core.snapshot import Target
+from sidecar.core.usage_strip import asking
+
+_STREAMING = (Endpoint.CHAT, Endpoint.COMPLETIONS)  # whose usage comes on request
+_OPTIONS = "stream_options"
 
 
 class Outgoing(NamedTuple):
-    """What goes on the wire. `dropped` names the fields left out for this target."""
+    """What goes on the wire. `dropped` names the fields left out for this target.
+
+    `asks_usage`: its stream will tell a usage that the caller did not ask for. `may_lose_fields`: should the target not
+    take a field of it, it may be sent again without.
+    """
 
     head: bytes
     body: bytes
     dropped: tuple[str, ...]
+    asks_usage: bool = False
+    may_lose_fields: bool = False
 
 
-def prepare(call: Call, request: Request, candidate: Candidate, strict: bool) -> Outgoing:
-    """Fit a request to a candidate. `strict`: fields the target rejects are left in."""
+class _Fitted(NamedTuple):
+    content: bytes
+    dropped: tuple[str, ...] = ()
+    asks_usage: bool = False
+
+
+def prepare(call: Call, request: Request, candidate: Candidate, strict: bool, fit: Fit = AS_IT_IS) -> Outgoing:
+    """Fit a request to a candidate, also as its target is known to want it. `strict`: but for the model, as it is."""
     target = candidate.target
     provider = target.provider
-    content = request.body
-    dropped: tuple[str, ...] = ()
-    if call.surface.kind is Kind.OPENAI and content and call.model is not None:
-        content, dropped = _fit_body(call, request, candidate, strict)
+    fitted = _Fitted(request.body)
+    if call.surface.kind is Kind.OPENAI and request.body and call.model is not None:
+        fitted = _fit_body(call, request, candidate.target, None if strict else fit)
     if call.native is not None:
         auth = candidate.key.auth(call.native.auth)
         path = call.surface.path + _without_credentials(call.surface.query, call.native.credentials_in_query)
@@ -41,24 +60,63 @@ def prepare(call: Call, request: Request, candidate: Candidate, strict: bool) ->
         auth = provider.auth[candidate.key.ident]
         path = _path(call, target) + call.surface.query
     # a body, even an empty one that was announced, keeps its length
+    content = fitted.content
     has_length = bool(content) or find(request.headers, b"content-length") is not None
     kept = request_headers(request.headers, [name for name, _ in auth])
+    if fitted.asks_usage:  # packed, it could not be taken out again
+        kept = [header for header in kept if header[0] != b"accept-encoding"]
     head = upstream_head(request.method, path, provider.host, kept + auth, len(content) if has_length else None)
-    return Outgoing(head, content, dropped)
+    may_lose_fields = (
+        not strict
+        and call.surface.kind is Kind.OPENAI
+        and not call.is_multipart
+        and needs_model(call.surface.endpoint)  # of other endpoints it is not known what their fields mean
+    )
+    return Outgoing(head, content, fitted.dropped, fitted.asks_usage, may_lose_fields)
 
 
-def _fit_body(call: Call, request: Request, candidate: Candidate, strict: bool) -> tuple[bytes, tuple[str, ...]]:
-    target, content = candidate.target, request.body
+def _fit_body(call: Call, request: Request, target: Target, fit: Fit | None) -> _Fitted:
+    content = request.body
     if target.model != call.model:
         if call.is_multipart:
-            return multipart.with_model(content, find(request.headers, b"content-type") or b"", target.model), ()
+            media_type = find(request.headers, b"content-type") or b""
+            return _Fitted(multipart.with_model(content, media_type, target.model))
         content = body.with_model(content, target.model)
+    if fit is None or call.is_multipart:
+        return _Fitted(content)
     entry = target.provider.entry
-    if strict or call.is_multipart or not (entry.drops or entry.message_drops or entry.renames):
-        return content, ()
-    content, dropped = body.without(content, entry.drops, entry.renames)
-    content, within = body.without_in_messages(content, entry.message_drops)
+    dropped: tuple[str, ...] = ()
+    if entry.drops or entry.message_drops or entry.renames:
+        content, dropped = _without(content, entry.drops, entry.message_drops, entry.renames)
+    if fit is not AS_IT_IS:
+        content, more = _without(content, fit.drops, fit.message_drops, fit.renames)
+        dropped += more
+    if _tells_usage_on_request(call, entry, fit):
+        asked = asking(content)
+        return _Fitted(asked, dropped, asked is not content)
+    return _Fitted(content, dropped)
+
+
+def _without(
+    content: bytes, fields: Collection[str], message_fields: Collection[str], renames: Mapping[str, str]
+) -> tuple[bytes, tuple[str, ...]]:
+    content, dropped = body.without(content, fields, renames)
+    if not message_fields:
+        return content, dropped
+    content, within = body.without_in_messages(content, message_fields)
     return content, dropped + tuple(f"messages[].{name}" for name in within)
+
+
+def _tells_usage_on_request(call: Call, entry: CatalogProvider, fit: Fit) -> bool:
+    envelope = call.envelope
+    return (
+        envelope.stream
+        and not envelope.include_usage
+        and entry.usage_in_stream == "on_request"
+        and call.surface.endpoint in _STREAMING
+        and _OPTIONS not in fit.drops
+        and _OPTIONS not in entry.drops
+    )
 
 
 def _path(call: Call, target: Target) -> bytes:

@@ -23,7 +23,16 @@ _REFUSED = frozenset(
         Outcome.CONNECT_FAILED,
     }
 )
-_NO_TOKENS = frozenset({Outcome.MODEL_UNAVAILABLE, Outcome.NOT_FOUND, Outcome.BAD_REQUEST, Outcome.SERVER_ERROR})
+_NO_TOKENS = frozenset(
+    {
+        Outcome.MODEL_UNAVAILABLE,
+        Outcome.NOT_FOUND,
+        Outcome.FIELD_REJECTED,
+        Outcome.FIELD_NEEDED,
+        Outcome.BAD_REQUEST,
+        Outcome.SERVER_ERROR,
+    }
+)
 _NOTHING = Usage(0, 0)
 
 

@@ -62,6 +62,22 @@ class _Answer(msgspec.Struct, gc=False):
     message: _Holder | str | None = None  # Anthropic's first event
 
 
+class Totals(msgspec.Struct):
+    """All usage since the start, as reported. `unknown_answers`: those of which none came, never counted as 0 (I2)."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    unknown_answers: int = 0
+
+    def note(self, usage: Usage | None) -> None:
+        """One answer more."""
+        if usage is None:
+            self.unknown_answers += 1
+        else:
+            self.input_tokens += usage.input_tokens
+            self.output_tokens += usage.output_tokens
+
+
 _decode = msgspec.json.Decoder(_Answer | list[_Answer]).decode
 
 

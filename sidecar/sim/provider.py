@@ -123,10 +123,11 @@ class Provider:
             tally.aborted(act.rows)
         if act.answer is None or act.answer.status >= 300:
             return
-        if played is Played.TO_ITS_END and act.ending is Ending.WHOLE:
+        is_served = played is Played.TO_ITS_END and act.ending is Ending.WHOLE
+        if is_served:
             tally.served(act.rows)
         if act.ticket is not None:
-            tally.billed(act.rows, act.used.input, tokens_sent)
+            tally.billed(act.rows, act.used.input, tokens_sent, is_served)
             used = act.used._replace(output=tokens_sent, tokens=act.used.input + tokens_sent)
             self._meter.settle(act.ticket, used, now)
 

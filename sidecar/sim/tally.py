@@ -16,7 +16,8 @@ class Row(msgspec.Struct):
 
     `served`: answers sent whole with a 2xx status. `refused`: refusals by kind (`rpm`, `tpm_never`, `concurrency`,
     `invalid_api_key`, ...). `faulted`: faults played, by kind. `early`: calls before an announced time was over.
-    `aborted`: the caller left before the end. The tokens are the bill: also of answers cut short, as far as they went.
+    `aborted`: the caller left before the end. The tokens are the bill: also of answers cut short, as far as they went;
+    `served_input_tokens` and `served_output_tokens` are the part of it for those that were served.
     """
 
     seen: int = 0
@@ -25,6 +26,8 @@ class Row(msgspec.Struct):
     aborted: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    served_input_tokens: int = 0
+    served_output_tokens: int = 0
     in_flight: int = 0
     peak: int = 0
     refused: dict[str, int] = {}
@@ -124,11 +127,14 @@ def faulted(rows: Iterable[Row], kind: str) -> None:
         row.faulted[kind] = row.faulted.get(kind, 0) + 1
 
 
-def billed(rows: Iterable[Row], input_tokens: int, output_tokens: int) -> None:
-    """Tokens to be paid for."""
+def billed(rows: Iterable[Row], input_tokens: int, output_tokens: int, is_served: bool) -> None:
+    """Tokens to be paid for; `is_served`: of an answer that was sent whole."""
     for row in rows:
         row.input_tokens += input_tokens
         row.output_tokens += output_tokens
+        if is_served:
+            row.served_input_tokens += input_tokens
+            row.served_output_tokens += output_tokens
 
 
 class Announcements:

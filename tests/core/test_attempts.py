@@ -77,6 +77,7 @@ def walk(attempts, feedback, now=NOW):
         (Outcome.TOO_LARGE, Scope.REQUEST, ["groq", "cerebras"]),
         (Outcome.BUSY, Scope.TARGET, ["groq", "cerebras"]),
         (Outcome.MODEL_UNAVAILABLE, Scope.TARGET, ["groq", "cerebras"]),
+        (Outcome.FIELD_NEEDED, Scope.REQUEST, ["groq", "cerebras"]),
         (Outcome.CONNECT_FAILED, Scope.TARGET, ["groq", "cerebras"]),
         (Outcome.HEADERS_TIMEOUT, Scope.TARGET, ["groq", "cerebras"]),
         (Outcome.CONTENT_TIMEOUT, Scope.TARGET, ["groq", "cerebras"]),
@@ -102,6 +103,7 @@ def test_B9_the_callers_own_fault_is_relayed_at_once():
     ("outcome", "status", "alone"),
     [
         (Outcome.NOT_FOUND, 404, True),
+        (Outcome.FIELD_NEEDED, 400, True),
         (Outcome.MODEL_UNAVAILABLE, 404, True),
         (Outcome.TOO_LARGE, 400, True),
         (Outcome.TOO_LARGE, 413, False),
@@ -116,6 +118,33 @@ def test_where_nobody_else_could_be_asked_the_provider_says_best_what_is_missing
         assert isinstance(step, Send)
         then = fail(attempts, step, said(outcome, NOW + MINUTE, Scope.REQUEST), status=status)
         assert (then is Next.RELAY) is relays
+
+
+def test_B10_a_field_less_is_a_call_more_at_the_same_target_and_no_retry():
+    attempts = attempts_of(ONE_KEY)
+    for _ in range(5):
+        step = attempts.next(NOW, 0.5)
+        assert isinstance(step, Send), "at once, however often, and whatever the budget of retries"
+        assert fail(attempts, step, said(Outcome.FIELD_REJECTED, scope=Scope.REQUEST), status=400) is Next.AGAIN
+    step = attempts.next(NOW, 0.5)
+    assert isinstance(step, Send)
+    assert fail(attempts, step, said(Outcome.FIELD_REJECTED, scope=Scope.REQUEST), status=400) is Next.RELAY
+    assert attempts.sent == len(attempts.trail) == POLICY.attempts
+    assert {each.reason for each in attempts.trail} == {"field_rejected"}
+
+
+def test_B10_B15_a_single_call_is_not_repeated_without_the_field():
+    attempts = attempts_of(policy=POLICY._replace(is_single=True))
+    step = attempts.next(NOW, 0.5)
+    assert isinstance(step, Send)
+    assert fail(attempts, step, said(Outcome.FIELD_REJECTED, scope=Scope.REQUEST), status=400) is Next.RELAY
+
+
+def test_B10_where_every_target_lacks_a_needed_field_the_request_is_what_is_wrong():
+    _, last = walk(attempts_of(), said(Outcome.FIELD_NEEDED, scope=Scope.REQUEST, message="no tools"))
+    assert isinstance(last, Refusal)
+    assert (last.reason, last.status, last.may_mend) == (Reason.FIELD_UNSUPPORTED, 400, False)
+    assert "no tools" in last.message
 
 
 def test_B9_every_outcome_has_a_rule():

@@ -36,6 +36,7 @@ STATUSES = {
     "draining": 503,
     "no_usable_key": 503,
     "model_not_found": 404,
+    "unsupported_parameter": 400,
     "provider_unavailable": 503,
     "upstream_failed": 502,
     "upstream_timeout": 504,

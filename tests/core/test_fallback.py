@@ -26,7 +26,8 @@ NOBODYS_FAULT = {Outcome.OK, Outcome.CLIENT_GONE, Outcome.RATE_LIMITED, Outcome.
 @pytest.mark.parametrize("outcome", Outcome)
 def test_B9_every_outcome_has_one_row(outcome):
     rule = RULES[outcome]
-    then = Next.RELAY if outcome in RELAYED else Next.KEY if outcome in OTHER_KEY else Next.TARGET
+    others = Next.AGAIN if outcome is Outcome.FIELD_REJECTED else Next.TARGET
+    then = Next.RELAY if outcome in RELAYED else Next.KEY if outcome in OTHER_KEY else others
     assert rule.then is then
     assert rule.may_retry is (outcome in REPEATED)
     assert rule.relays_alone is (outcome in (Outcome.NOT_FOUND, Outcome.MODEL_UNAVAILABLE))

@@ -29,7 +29,12 @@ AXES = {
 
 def answer_of(row):
     headers = [(name.encode(), value.encode()) for name, value in row.get("headers", {}).items()]
-    return ProviderAnswer(row["dialect"], row["status"], headers, row["body"].encode(), row.get("tokens", 0))
+    return ProviderAnswer(row["dialect"], row["status"], headers, row["body"].encode(), row.get("tokens", 0), sent=row.get("sent", "").encode())
+
+
+def remedy_of(remedy):
+    name = f"messages[].{remedy.name}" if remedy.is_in_messages else remedy.name
+    return name if remedy.instead is None else f"{name} -> {remedy.instead}"
 
 
 def short(reading):
@@ -46,11 +51,12 @@ def test_A5_B9_recorded_errors(row):
     assert [short(reading) for reading in feedback.readings if reading.source is Source.BODY] == row.get("limits", [])
     assert feedback.organization == row.get("organization")
     assert len(feedback.message) <= 500
+    assert [remedy_of(remedy) for remedy in feedback.remedies] == row.get("remedies", [])
 
 
 def test_A5_table_is_no_smaller_than_promised():
     assert len(ROWS) >= 45
-    assert {row["outcome"] for row in ROWS} == {outcome.value for outcome in list(Outcome)[1:12]}
+    assert {row["outcome"] for row in ROWS} == {outcome.value for outcome in list(Outcome)[1:14]}
 
 
 def limited(dialect="openai", body=b"", **headers):

@@ -31,6 +31,8 @@ LEFT = {
     Outcome.CONNECT_FAILED: NOTHING,
     Outcome.MODEL_UNAVAILABLE: NO_TOKENS,
     Outcome.NOT_FOUND: NO_TOKENS,
+    Outcome.FIELD_REJECTED: NO_TOKENS,
+    Outcome.FIELD_NEEDED: NO_TOKENS,
     Outcome.BAD_REQUEST: NO_TOKENS,
     Outcome.SERVER_ERROR: NO_TOKENS,
     Outcome.OK: KEPT,  # nobody said what it used
