@@ -85,6 +85,7 @@ def test_H6_defaults_are_golden():
         "inflight.max": 4000,
         "inflight.bytes": 256 * 1024 * 1024,
         "dns.resolver": "auto",
+        "state.path": None,
         "auth.tokens[].env": None,
         "auth.tokens[].file": None,
         "auth.hosts": (),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 
 from sidecar.upstream.tls import client_context, for_http1
+from tests.rig import trusted
 
 
 def test_G2_peer_and_name_are_verified():
@@ -19,8 +20,6 @@ def test_the_context_given_is_the_context_used():
     assert for_http1(context) is context
 
 
-def test_SSL_CERT_FILE_is_honoured(authority, tmp_path, monkeypatch):
-    bundle = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(bundle))
-    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
-    assert client_context().cert_store_stats()["x509_ca"] == 1
+def test_SSL_CERT_FILE_is_honoured(authority, tmp_path):
+    with trusted(authority, tmp_path / "ca.pem"):
+        assert client_context().cert_store_stats()["x509_ca"] == 1
