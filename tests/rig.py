@@ -93,13 +93,17 @@ class Answer(msgspec.Struct):
 class Rig:
     """One running sidecar, its simulators, and a client."""
 
-    def __init__(self, sidecar: Sidecar, sims: Mapping[str, Simulator], path: Path, lines: list[bytes]) -> None:
+    def __init__(
+        self, sidecar: Sidecar, sims: Mapping[str, Simulator], path: Path, lines: list[bytes], *, is_driven: bool
+    ) -> None:
         self.sidecar = sidecar
         self.sims = sims
         self.path = path
         self._lines = lines
+        # where hours pass in no time, a connection that was kept is past `client_idle` before anyone could notice
+        connector = aiohttp.TCPConnector(limit=0, force_close=is_driven)
         self.client = aiohttp.ClientSession(
-            auto_decompress=False, timeout=aiohttp.ClientTimeout(30), connector=aiohttp.TCPConnector(limit=0)
+            auto_decompress=False, timeout=aiohttp.ClientTimeout(30), connector=connector
         )
 
     @property
@@ -217,7 +221,7 @@ async def running(
         assert isinstance(prepared, Prepared), prepared
         sidecar = Sidecar(source, prepared, CATALOG, clock, LineLog(lines.append))
         await sidecar.start()
-        rig = Rig(sidecar, simulators, path, lines)
+        rig = Rig(sidecar, simulators, path, lines, is_driven=not isinstance(clock, LoopClock))
         stack.push_async_callback(_stop, rig)
         yield rig
 

@@ -241,7 +241,7 @@ ENDINGS = {
 @pytest.mark.parametrize("ending", ENDINGS)
 async def test_C10_events_cut_at_every_offset_come_out_identical(tmp_path, ending):
     text = (_WORDS + ENDINGS[ending]).encode()
-    # within characters, line ends and names; where the end itself is cut, at every offset (all offsets: tests/core/test_sse)
+    # within characters, line ends and names; where the end is cut, at every offset (of all: tests/core/test_sse.py)
     first = range(1, len(text), 3) if ending == "done" else range(len(text) - 40, len(text))
     cuts = iter(first)
 

@@ -115,6 +115,17 @@ auth: {tokens: [{file: token}, {env: T}]}
 
 
 @pytest.mark.parametrize(
+    ("written", "path"),
+    [("state.db", "{here}/state.db"), ("/var/s.db", "/var/s.db"), ("~/s.db", "{home}/s.db"), ("null", None)],
+)
+def test_the_path_of_the_state_starts_at_the_configuration(tmp_path, written, path):
+    text = f"providers: [{{name: groq, keys: [{{name: a, env: A}}]}}]\nstate: {{path: {written}}}\n"
+    config = loaded(tmp_path, text).config
+    assert config is not None
+    assert config.state.path == (path and path.format(here=tmp_path, home=os.path.expanduser("~")))
+
+
+@pytest.mark.parametrize(
     ("url", "count"),
     [("http://vllm.ml.svc:8000/v1", 1), ("http://127.0.0.1:1/v1", 0), ("https://vllm.example/v1", 0)],
 )

@@ -154,6 +154,12 @@ def test_sound(fields):
         (told(wait={"max": "1h"}), "wait.max", "1h is more than timeouts.total"),
         (told(timeouts={"connect": "0s"}), "timeouts.connect", "more than 0s"),
         (told(body={"max_bytes": "1GiB"}), "body.max_bytes", "inflight.bytes"),
+        # what outlives a restart
+        (told(state={"path": ""}), "state.path", "not the path of a file"),
+        (told(state={"path": " "}), "state.path", "not the path of a file"),
+        (told(state={"path": "a\0b"}), "state.path", "not the path of a file"),
+        (told(state={"path": "/var/lib/"}), "state.path", "not the path of a file"),
+        (told(state={"path": 5}), "state.path", "expected text"),
         # who may call
         (told(auth={"tokens": [{}]}), "auth.tokens[0]", "neither env nor file"),
         (told(auth={"tokens": [{"env": SECRET}]}), "auth.tokens[0].env", "NAME"),
