@@ -293,6 +293,12 @@ def test_a_row_with_one_wrong_part_harms_nobody(name, data):
     assert rows_of(house)
 
 
+@pytest.mark.parametrize("row", [b"0", b"-1", b"999", b"16001", b"4000.5", b'"4000"'])
+def test_a_token_of_impossible_size_is_ignored(row):
+    house = after(GOOD | {"calibration groq/m": row})
+    assert house.roster.calibration("groq/m").milli_bytes == 4000
+
+
 def test_the_time_of_saving_may_be_missing():
     house = House()
     house.bench(Scope.KEY, Outcome.KEY_UNPAID)
