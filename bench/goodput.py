@@ -21,7 +21,7 @@ from typing import NamedTuple
 from lib_callers import Caller, Seen, call_until, client
 from lib_contenders import LITELLM, Contender, Endpoint, chosen, running
 from lib_pool import LATENCY_S, POOL, Account, Providers, Served, steady_per_second
-from lib_report import heading, keep, machine, table
+from lib_report import Setting, heading, keep, setting, table
 
 _OVERLOAD = 3
 _AFTER_S = 0.2  # the minute begins; kept clear of on both sides, for clocks are read by several processes
@@ -119,7 +119,7 @@ _HEAD = (
 )  # fmt: skip
 
 
-def _told(results: list[Result], callers: int, machine_line: str) -> str:
+def _told(results: list[Result], callers: int, began: Setting) -> str:
     span = results[0].span
     best = max(result.allowed(POOL) for result in results)
     versions = {"openai": version("openai")}
@@ -128,7 +128,7 @@ def _told(results: list[Result], callers: int, machine_line: str) -> str:
     accounts = "; ".join(f"{a.provider} {a.name} {a.rpm} rpm {a.tpm} tpm" for a in POOL)
     return "\n".join(
         [
-            heading("Goodput under limits", versions, machine_line),
+            heading("Goodput under limits", versions, began),
             f"{callers} closed-loop callers for each contender, {span.ended_s - span.began_s:.0f} s from the start of a"
             f" UTC minute, answers after {LATENCY_S:g} s, one in four streamed: {_OVERLOAD} x the pool of {accounts}.",
             "",
@@ -172,12 +172,12 @@ def main() -> int:
     contenders = chosen(options.only)
     if not contenders:
         parser.error("no such contender")
-    machine_line = machine()
+    began = setting()
     callers = math.ceil(_OVERLOAD * steady_per_second() * LATENCY_S)
     rounds = [[each for each in contenders if each.is_heavy is heavy] for heavy in (False, True)]
     seconds = 45 if options.quick else 180
     results = [result for each in rounds if each for result in asyncio.run(_run(each, seconds, callers))]
-    text = _told(results, callers, machine_line)
+    text = _told(results, callers, began)
     print(text)
     if not options.no_file:
         _say(f"kept in {keep('goodput.md', text)}")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from lib_processes import ROOT
 
@@ -39,16 +40,29 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
 
 
-def heading(title: str, versions: Mapping[str, str], machine_line: str) -> str:
+class Setting(NamedTuple):
+    """Where and with what a run began."""
+
+    machine: str
+    commit: str
+    at: datetime
+
+
+def setting() -> Setting:
+    """The present one: to be noted before the run, which loads the machine and may outlast the commit."""
+    return Setting(machine(), commit(), datetime.now(UTC))
+
+
+def heading(title: str, versions: Mapping[str, str], began: Setting) -> str:
     """The top of a result: what, when, where, with what, by which command."""
     words = shlex.join(["python", *sys.argv])
-    versions = {"sidecar": commit(), "Python": platform.python_version(), **versions}
+    versions = {"sidecar": began.commit, "Python": platform.python_version(), **versions}
     return "\n".join(
         [
             f"# {title}",
             "",
-            f"- taken: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-            f"- machine: {machine_line}",
+            f"- taken: {began.at:%Y-%m-%d %H:%M} UTC",
+            f"- machine: {began.machine}",
             f"- versions: {', '.join(f'{name} {version}' for name, version in versions.items())}",
             f"- command: `{words}`",
             "",

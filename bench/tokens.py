@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from lib_processes import ROOT
 from lib_prompts import KINDS, Prompt, Prompts
-from lib_report import heading, keep, machine, table
+from lib_report import heading, keep, setting, table
 
 from sidecar.core.tokens import Calibration, Kind, kind, text_bytes
 
@@ -77,6 +77,7 @@ def main() -> int:
     options = parser.parse_args()
     if not (_NODE / "node_modules").exists():
         parser.error("the tokenizer is not installed: make bench/node/node_modules/.made")
+    began = setting()
     rows, errors = [], []
     for encoding in _ENCODINGS:
         for seed in range(1, options.seeds + 1):
@@ -91,7 +92,7 @@ def main() -> int:
     versions = {"gpt-tokenizer": package["version"]}
     text = "\n".join(
         [
-            heading("Error of the estimated input tokens", versions, machine()),
+            heading("Error of the estimated input tokens", versions, began),
             f"Target: a median below {_TARGET:.0%} after {_LEARNING} responses. A bias above zero is an estimate too"
             " high, which the calibration prefers: too low costs a 429, too high some waiting.",
             "",
