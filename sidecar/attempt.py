@@ -116,7 +116,7 @@ async def _deliver(shells: Shells, job: Job, sent: _Sent, response: Response, en
     provider, record = candidate.target.provider, job.record
     now_ns = shells.clock.now_ns()
     if provider.learns:
-        candidate.quota.learn(read_limits(provider.dialect, response.headers, now_ns), now_ns)
+        candidate.quota.learn(read_limits(provider.dialect, response.headers, now_ns), now_ns, charge)
     candidate.quota.passed(charge)
     if candidate.quota.has_waiters:
         shells.room.poke(candidate.quota)  # a probe that passed, or a count that rose, lets others go
