@@ -116,7 +116,7 @@ async def _deliver(shells: Shells, job: Job, sent: _Sent, response: Response, en
     provider, record = candidate.target.provider, job.record
     now_ns = shells.clock.now_ns()
     if provider.learns:
-        candidate.quota.learn(read_limits(provider.dialect, response.headers, now_ns), now_ns)
+        candidate.quota.learn(read_limits(provider.dialect, response.headers, now_ns), now_ns, charge)
     candidate.quota.passed(charge)
     if candidate.quota.has_waiters:
         shells.room.poke(candidate.quota)  # a probe that passed, or a count that rose, lets others go
@@ -156,8 +156,7 @@ async def _deliver(shells: Shells, job: Job, sent: _Sent, response: Response, en
 def _account(shells: Shells, job: Job, candidate: Candidate, delivery: Delivery) -> None:
     """What a finished answer teaches: the size of tokens, and who owns what it created."""
     if delivery.usage is not None and job.call.size.input_bytes:
-        keys = job.attempts.hop_of(candidate)
-        keys.calibration.report(job.call.size.input_bytes, delivery.usage.input_tokens)
+        job.attempts.hop_of(candidate).report(job.call.size, delivery.usage.input_tokens)
     created = delivery.created
     if created:
         shells.ownership.note(_ids(job.call, job.request.method, created), candidate.key.ident)
