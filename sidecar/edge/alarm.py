@@ -17,7 +17,7 @@ class Alarm:
 
     __slots__ = ("_armed_ns", "_clock", "_ring", "_timer", "due_ns")
 
-    def __init__(self, clock: Clock, ring: Callable[[], None]) -> None:
+    def __init__(self, clock: Clock, ring: Callable[[], object]) -> None:
         self.due_ns = _NEVER_NS  # Unix ns
         self._armed_ns = _NEVER_NS
         self._clock = clock

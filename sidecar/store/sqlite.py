@@ -149,7 +149,7 @@ class SqliteStore:
             rows = [(name, value, _sum(name, value)) for name, value in changed.items()]
             connection.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", rows)
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             with contextlib.suppress(sqlite3.Error):
                 connection.rollback()
             raise NotSaved(str(error)) from error

@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 
 from sidecar.core.http import Request
 from sidecar.edge.lanes import DataLanes
+from tests.edge.memory import Memory
 from tests.edge.raw import post, request
 from tests.edge.stage import RULES, TIMING, HandClock, ScriptedService, echo
+from tests.fakes import settle
 
 _DATE = re.compile(rb"^date: [^\r]*\r\n", re.MULTILINE)
 _TURNS = 12  # aiohttp takes six from the bytes to the answer
@@ -34,56 +36,8 @@ class Played(NamedTuple):
     is_ended: bool
 
 
-class Memory(asyncio.Transport):
-    """A transport into a list. The socket is there for its options alone."""
-
-    def __init__(self, protocol: asyncio.BaseProtocol, sock: socket.socket) -> None:
-        super().__init__({"socket": sock})
-        self.protocol = protocol
-        self.written: list[bytes] = []
-        self.is_ended = False
-        self.is_deaf = False
-        self._is_closing = False
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.protocol = protocol
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def is_closing(self) -> bool:
-        return self._is_closing
-
-    def write(self, data: object) -> None:
-        assert isinstance(data, bytes)
-        assert not self.is_ended
-        self.written.append(data)
-
-    def write_eof(self) -> None:
-        self.is_ended = True
-
-    def pause_reading(self) -> None:
-        self.is_deaf = True
-
-    def resume_reading(self) -> None:
-        self.is_deaf = False
-
-    def close(self) -> None:
-        if not self._is_closing:
-            self._is_closing = self.is_ended = True
-            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
-
-    def abort(self) -> None:
-        self.close()
-
-
-async def settle():
-    for _ in range(_TURNS):
-        await asyncio.sleep(0)
-
-
-async def play(lane, pieces, script=echo):
-    service = ScriptedService(script, RULES)
+async def play(lane, pieces, script=echo, rules=RULES):
+    service = ScriptedService(script, rules)
     lanes = DataLanes(service, TIMING, HandClock(), has_fast_lane=lane == "fast")
     with socket.socket() as sock:
         protocol = lanes._make_protocol()
@@ -91,9 +45,8 @@ async def play(lane, pieces, script=echo):
         protocol.connection_made(transport)
         for piece in pieces:
             if piece and not transport.is_closing():
-                assert not transport.is_deaf
-                transport.protocol.data_received(piece)
-                await settle()
+                transport.feed(piece)
+                await settle(_TURNS)
         is_ended = transport.is_ended
         transport.abort()
         await lanes.close()
@@ -267,5 +220,8 @@ def test_C11_any_requests_cut_anywhere(requests, cuts):
     data = b"".join(requests)
     edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     pieces = [data[start:end] for start, end in itertools.pairwise(edges)]
+    # any Host is right: what becomes of the body of a request that is refused by its head depends on the pieces
+    rules = RULES._replace(is_loopback_only=False)
     with asyncio.Runner() as runner:
-        assert agree(runner.run(play("fast", pieces)), runner.run(play("general", bytewise(data))))
+        played = runner.run(play("fast", pieces, rules=rules))
+        assert agree(played, runner.run(play("general", bytewise(data), rules=rules)))

@@ -342,6 +342,18 @@ async def test_a_disk_that_takes_no_more_loses_nothing_that_was_saved(path):
     assert (await load(path)).rows == {"a": b"1", "b": b"3"}
 
 
+async def test_a_batch_with_one_impossible_row_is_not_saved_at_all(path):
+    async with asyncio.timeout(5):
+        store = SqliteStore(str(path), NOW)
+        await store.load()
+        await store.save({"a": b"1"}, [])
+        with pytest.raises(NotSaved, match="surrogates"):
+            await store.save({"b": b"2", "no text \ud800": b"3"}, ["a"])
+        await store.save({"c": b"4"}, [])
+        await store.close()
+    assert (await load(path)).rows == {"a": b"1", "c": b"4"}
+
+
 async def test_a_full_disk_at_the_start(path):
     with no_more_than(0):
         assert "see what is wrong with that disk" in await refused(path)
