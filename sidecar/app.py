@@ -125,6 +125,7 @@ class Sidecar:
         self._resolver = make_resolver(clock, config.dns.resolver)
         self._pool = Pool(clock, self._resolver, connect_timeout_ns=config.timeouts.connect)
         self._gateway = Gateway(self._roster, self._entrance, self._pool, clock, self._finished)
+        self._gateway.warned = self._tell
         times = config.timeouts
         timing = EdgeTiming(times.client_headers, times.client_body, times.client_idle)
         self._lane = DataLanes(self._gateway, timing, clock)
@@ -215,6 +216,7 @@ class Sidecar:
             "waiting": self._gateway.room.waiting,
             "state": self._persistence.status(),
             "usage": self._gateway.totals,
+            "accounts_merged": self._roster.accounts.merged,
             "connections": {"open": self._pool.open, "idle": self._pool.idle, "leased": self._pool.leased},
         }
         return msgspec.json.encode(counts | {"providers": status})

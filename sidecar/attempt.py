@@ -46,6 +46,9 @@ class Shells(Protocol):
     rejections: Rejections
     totals: Totals
 
+    def note_organization(self, candidate: Candidate, organization: str) -> None:
+        """An error named the organisation that a key is of."""
+
 
 class Job(NamedTuple):
     """One request on its way."""
@@ -216,6 +219,10 @@ def _feedback(shells: Shells, job: Job, sent: _Sent, response: Response, body: b
     if provider.learns:
         candidate.quota.learn(feedback.readings, now_ns)
     candidate.apply(feedback, now_ns)
+    if feedback.requested is not None:
+        job.attempts.hop_of(candidate).hear_requested(job.call.size, feedback.requested)
+    if feedback.organization is not None:
+        shells.note_organization(candidate, feedback.organization)
     return _remembered(shells.rejections, job.call, candidate, feedback, now_ns)
 
 

@@ -16,9 +16,11 @@ from sidecar.core.affinity import Ownership
 from sidecar.core.answer import refusal_headers
 from sidecar.core.attempts import Attempts, Backoff, Policy, Send, Wait
 from sidecar.core.call import Call, error_dialect, understand
+from sidecar.core.conversation import turn_of
 from sidecar.core.entrance import Entrance, Place
 from sidecar.core.errors import Reason, Refusal, render
 from sidecar.core.http import Header, Request
+from sidecar.core.keys import Candidate
 from sidecar.core.outcomes import Outcome
 from sidecar.core.paths import Endpoint
 from sidecar.core.rejections import Rejections
@@ -34,6 +36,11 @@ from sidecar.waiting import WaitingRoom
 _CLIENT_CLOSED = 499  # nginx's number for a caller that did not wait; it is only ever logged
 
 Finished = Callable[[Record, int], None]  # a request's record, and when it ended
+Warned = Callable[[str, str], None]  # an event that an operator should know of: its name, and what happened
+
+
+def _unheard(event: str, message: str) -> None:
+    """For who listens to no events."""
 
 
 class Gateway:
@@ -45,12 +52,13 @@ class Gateway:
         self.pool = pool
         self.clock = clock
         self._finished = finished
+        self.warned: Warned = _unheard
         self._budget = RetryBudget(roster.snapshot.config.retry.budget)
         self.ownership = Ownership()
         self.rejections = Rejections()
         self.totals = Totals()
         self._models = ModelDirectory(clock, pool)
-        self.room = WaitingRoom(clock)
+        self.room = WaitingRoom(clock, roster.shared.backlog)
         # ids of requests: unique across restarts, ordered within a process
         self._id_prefix = f"req_{random.getrandbits(48):012x}"
         self._count = 0
@@ -63,6 +71,15 @@ class Gateway:
         self._budget.share = snapshot.config.retry.budget
         self._models.forget()
         self.rejections.forget()  # it is about providers that are no more, and would keep their keys
+
+    def note_organization(self, candidate: Candidate, organization: str) -> None:
+        """An error named the organisation that a key is of: two accounts may turn out to be one (A7)."""
+        noted = self._roster.note_organization(candidate, organization, self.clock.now_ns())
+        if noted is not None:
+            merger, gone = noted
+            for quota in gone:
+                self.room.dissolve(quota)
+            self.warned("accounts_merged", str(merger))
 
     def enter(self, method: bytes, target: bytes, headers: list[Header], length: int | None) -> Refusal | Place:
         """Decide on a request by its head alone."""
@@ -114,7 +131,8 @@ class Gateway:
         roster = self._roster
         targets = call.route.targets[:1] if policy.is_single else call.route.targets
         hops = [roster.keys(target, now_ns) if key is None else roster.only(target, key, now_ns) for target in targets]
-        attempts = Attempts(hops, call.size, policy, self._budget)
+        has_choice = any(len(hop.candidates) > 1 for hop in hops)
+        attempts = Attempts(hops, call.size, policy, self._budget, turn_of(request.body) if has_choice else None)
         await self._loop(Job(snapshot, request, reply, record, call, policy, attempts))
 
     async def _loop(self, job: Job) -> None:
@@ -127,7 +145,7 @@ class Gateway:
                 if granted is None:
                     continue  # nobody admitted it in time: the machine has the last word
                 if isinstance(granted, Send):
-                    attempts.granted()
+                    attempts.granted(granted.candidate, self.clock.now_ns())
                 step = granted
             if isinstance(step, Send):
                 if await self._attempt(job, step):
@@ -141,7 +159,7 @@ class Gateway:
         """Hold the request for quota. None: the time for it is over."""
         if self.room.waiting >= job.snapshot.config.wait.queue:
             message = "Every key is out of quota, and as many requests as may (wait.queue) are waiting already."
-            return Refusal(Reason.QUEUE_FULL, message, retry_after_ns=job.snapshot.config.wait.max_ns)
+            return Refusal(Reason.QUEUE_FULL, message, retry_after_ns=job.attempts.turn_ns(self.clock.now_ns()))
         began_ns = self.clock.now_ns()
         try:
             granted = await self.room.wait(step.places, step.until_ns)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from sidecar.core.backlog import Backlog
 from sidecar.core.keys import Candidate
 from sidecar.core.limits import Cost
 from sidecar.core.line import Lines, Place, Release, Ticket
@@ -19,9 +20,10 @@ from sidecar.interfaces import Clock, Timer
 class WaitingRoom:
     """All requests of a process that wait for quota."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, backlog: Backlog | None = None) -> None:
+        """`backlog`: where it is told what waits, for whoever decides on newcomers."""
         self._clock = clock
-        self._lines = Lines()
+        self._lines = Lines(backlog)
         self._timers: dict[Quota, Timer] = {}
         self._wakers: dict[Ticket, asyncio.Future[None]] = {}
 
@@ -57,6 +59,10 @@ class WaitingRoom:
     def poke(self, quota: Quota) -> None:
         """Something about `quota` changed, or its time has come: admit who can be admitted now."""
         self._take(self._lines.release((quota,), self._clock.now_ns()))
+
+    def dissolve(self, quota: Quota) -> None:
+        """Nobody is served at `quota` any more: who stands there alone is to ask again."""
+        self._take(self._lines.dissolve(quota, self._clock.now_ns()))
 
     def _take(self, release: Release) -> None:
         for ticket in (*release.granted, *release.stranded):

@@ -158,6 +158,29 @@ async def test_A7_keys_of_one_account_share_one_bucket(tmp_path):
         assert {answer.headers["x-sidecar-key"] for answer in answers[:4]} == {"a", "b"}
 
 
+async def test_A7_keys_whose_errors_name_one_organisation_share_one_quota(tmp_path):
+    """Configured as two accounts, limited as one: found out by two refusals, told once, and kept over a reload."""
+    clock = DrivenClock()
+    config = provider(keys="[{name: a, env: KEY_A}, {name: b, env: KEY_B}]") + "wait: {max: 0s}\n"
+    groq = SimConfig("groq", keys={"gsk_a": "org", "gsk_b": "org"}, limits=(LimitRule(rpm=4),))
+    async with asyncio.timeout(WATCHDOG_S), running(tmp_path, config, {"groq": groq}, clock=clock) as rig:
+        for _ in range(6):
+            await rig.post(body=sized(1))
+        assert rig.row("groq").refused == {"rpm": 2}, "each key was refused once"
+        (event,) = [line for line in rig.lines if line.get("event") == "accounts_merged"]
+        assert "of groq are both org_" in event["message"]
+        status = await rig.status()
+        assert status["accounts_merged"] == 1
+        assert status["providers"][0]["merged"] in ({"b": "a"}, {"a": "b"})
+        assert rig.reload(config.replace("0s", "1s").replace("{groq}", rig.sims["groq"].base_url))
+        clock.leap(MINUTE)
+        answers = [await rig.post(body=sized(1), x_sidecar_max_wait="0s") for _ in range(8)]
+        assert [answer.status for answer in answers] == [200] * 4 + [429] * 4
+        assert {answer.headers["x-sidecar-key"] for answer in answers[:4]} == {"a", "b"}
+        assert rig.row("groq").refused == {"rpm": 2}
+        assert sum(line.get("event") == "accounts_merged" for line in rig.lines) == 1
+
+
 async def test_A8_cerebras_charges_what_might_come_and_is_never_overdrawn(tmp_path):
     clock = DrivenClock()
     sim = SimConfig("cerebras", limits=(LimitRule(tpm=30000),), tokens_per_reply=4000, latency_ns=SECOND)
@@ -174,6 +197,33 @@ async def test_A8_cerebras_charges_what_might_come_and_is_never_overdrawn(tmp_pa
         assert (row.refused, row.peak) == ({}, 1)
         # four fit into a minute: with 16384 for the next on top of it the fifth would not
         assert row.served >= 40
+
+
+@pytest.mark.parametrize("dialect", ["groq", "openai"])
+async def test_I3_our_count_is_the_providers_own_after_each_response(tmp_path, dialect):
+    clock = DrivenClock()
+    sims = {"groq": SimConfig(dialect, limits=(LimitRule(rpm=600, tpm=6000, rpd=5000),), tokens_per_reply=30)}
+    config = provider().replace("name: groq\n", f"name: groq\n    dialect: {dialect}\n")
+    async with asyncio.timeout(WATCHDOG_S), running(tmp_path, config, sims, clock=clock) as rig:
+        for at in range(25):
+            await rig.post(body=sized(10 + 7 * at, max_tokens=60, stream=at % 2 == 1))
+            clock.leap(SECOND // 4)
+            (quota,) = (await rig.status())["providers"][0]["accounts"]["a"]
+            told = [window["drift"] for window in quota["windows"] if "drift" in window]
+            assert told
+            assert max(told) < 5, quota
+        assert rig.row("groq").refused == {}
+
+
+async def test_A19_I3_the_gauge_of_usable_keys_goes_down_and_comes_back(tmp_path):
+    clock = DrivenClock()
+    sims = {"groq": SimConfig("groq"), "cerebras": SimConfig("cerebras")}
+    async with asyncio.timeout(WATCHDOG_S), running(tmp_path, CHAIN, sims, clock=clock) as rig:
+        rig.fault("groq", Fault("insufficient_quota", key="gsk_a", count=1))
+        await rig.post(body=sized(1, "fast"), x_sidecar_key="a")
+        assert [each["usable_keys"] for each in (await rig.status())["providers"]] == [1, 1]
+        clock.leap(6 * HOUR)
+        assert [each["usable_keys"] for each in (await rig.status())["providers"]] == [2, 1]
 
 
 async def test_A12_a_reset_in_five_days_costs_no_call_until_then(tmp_path):

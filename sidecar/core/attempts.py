@@ -8,16 +8,17 @@ jitter, the draw being an argument.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from sidecar.core.conversation import Turn
 from sidecar.core.errors import Refusal, Step
 from sidecar.core.fallback import RULES, Next, Rule
 from sidecar.core.keys import Candidate, Keys, Outlook, Size, is_timed
 from sidecar.core.last_word import Exhausted, Failure, last_word, soonest_of
 from sidecar.core.limits import Cost
 from sidecar.core.outcomes import Feedback, Outcome
-from sidecar.core.quota import Charge
+from sidecar.core.quota import Charge, Quota
 from sidecar.core.retry_budget import RetryBudget
 
 
@@ -56,12 +57,16 @@ class Policy(NamedTuple):
 class Attempts:
     """The machine of one request. Ask `next`, do as told, report with `failed`, until done."""
 
-    __slots__ = (
-        "_budget", "_closed", "_failures", "_hops", "_passed_over", "_policy", "_retries", "_size", "sent", "trail"
-    )  # fmt: skip
+    __slots__ = ("_backlog", "_budget", "_closed", "_failures", "_hops", "_passed_over", "_policy", "_retries", "_size",
+                 "_turn", "sent", "trail")  # fmt: skip
 
-    def __init__(self, hops: Sequence[Keys], size: Size, policy: Policy, budget: RetryBudget) -> None:
+    def __init__(
+        self, hops: Sequence[Keys], size: Size, policy: Policy, budget: RetryBudget, turn: Turn | None = None
+    ) -> None:
+        """`turn`: of which conversation it is, where that makes a difference."""
         self._hops = hops
+        self._turn = turn
+        self._backlog = hops[0].shared.backlog
         self._size = size
         self._policy = policy
         self._budget = budget
@@ -79,7 +84,7 @@ class Attempts:
             for hop in self._hops:
                 if self._closed and hop in self._closed:
                     continue
-                admitted = hop.admit(hop.cost(self._size), now_ns, self._passed_over)
+                admitted = hop.admit(hop.cost(self._size), now_ns, self._passed_over, self._turn)
                 if admitted is not None:
                     self.sent += 1
                     return Send(*admitted)
@@ -90,9 +95,17 @@ class Attempts:
         """The hop of the chain that a candidate belongs to."""
         return next(hop for hop in self._hops if hop.target is candidate.target)
 
-    def granted(self) -> None:
+    def turn_ns(self, now_ns: int) -> int:
+        """How long until those have been served who wait already, and this one could be."""
+        if not self._backlog.waiting:
+            return 0
+        return self._backlog.turn(_quotas(self._places(now_ns)), now_ns) - now_ns
+
+    def granted(self, candidate: Candidate, now_ns: int) -> None:
         """A place admitted the request while it waited: that is one attempt."""
         self.sent += 1
+        if self._turn is not None:
+            self.hop_of(candidate).pin(self._turn, candidate, now_ns)
 
     def failed(self, candidate: Candidate, feedback: Feedback, status: int | None) -> Next:
         """Record a failed attempt; RELAY means: the answer at hand is the caller's."""
@@ -135,14 +148,17 @@ class Attempts:
             self._reopen()
             return Backoff(retry_ns)
         step = None if soonest is None else self._wait(now_ns, draw, outlooks, until_ns)
+        if isinstance(step, Wait) and step.until_ns == until_ns and self._is_vain(step, now_ns):
+            step = None
         return step or self._give_up(now_ns, outlooks)
 
+    def _is_vain(self, wait: Wait, now_ns: int) -> bool:
+        """Whether those who stand there already take all there is until its patience ends: then it is told at once,
+        instead of standing in line in vain (A15)."""
+        return self._backlog.is_vain(_quotas(wait.places), wait.until_ns, now_ns)
+
     def _wait(self, now_ns: int, draw: float, outlooks: list[Outlook], until_ns: int) -> Wait | Backoff | None:
-        places = [
-            (candidate, cost)
-            for hop, cost in self._open_hops()
-            for candidate in hop.places(cost, now_ns, self._passed_over)
-        ]
+        places = self._places(now_ns)
         ends = [outlook.bench_ends_ns for outlook in outlooks if outlook.bench_ends_ns is not None]
         if ends and min(ends) <= until_ns:
             # a bench ends at one instant for all who wait for it: they are spread over one backoff step
@@ -177,5 +193,18 @@ class Attempts:
     def _outlooks(self, now_ns: int) -> list[Outlook]:
         return [hop.outlook(cost, now_ns, self._passed_over) for hop, cost in self._open_hops()]
 
+    def _places(self, now_ns: int) -> list[tuple[Candidate, Cost]]:
+        return [
+            (candidate, cost)
+            for hop, cost in self._open_hops()
+            for candidate in hop.places(cost, now_ns, self._passed_over)
+        ]
+
     def _give_up(self, now_ns: int, outlooks: list[Outlook]) -> Refusal:
-        return last_word(Exhausted(self._hops, self._size, self._failures, outlooks, tuple(self.trail)), now_ns)
+        turn_ns = now_ns + self.turn_ns(now_ns)
+        exhausted = Exhausted(self._hops, self._size, self._failures, outlooks, tuple(self.trail), turn_ns)
+        return last_word(exhausted, now_ns)
+
+
+def _quotas(places: list[tuple[Candidate, Cost]]) -> Iterator[tuple[Quota, Cost]]:
+    return ((candidate.quota, cost) for candidate, cost in places)

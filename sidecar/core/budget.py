@@ -41,10 +41,12 @@ class QuotaSpec(NamedTuple):
     rule: ChargeRule = ChargeRule()
     replicas: int = 1  # sidecars that share this account by division: each takes limit / replicas
     is_known: bool = True  # configured or in the catalog; else the ledger may forget it when idle
+    documented: int | None = None  # `concurrency` as the catalog has it: where the search for the true one ends
 
 
 class WindowView(NamedTuple):
-    """A window as the status page shows it. `resets_at` is Unix ns, not later than now when the window is whole."""
+    """A window as the status page shows it. `resets_at` is Unix ns, not later than now when the window is whole.
+    `drift`: how far our count was from the provider's after it last told its own, in thousandths of the limit."""
 
     axis: Axis
     window_ns: int
@@ -52,13 +54,16 @@ class WindowView(NamedTuple):
     remaining: int
     resets_at: int
     source: Source
+    drift: int | None = None
 
 
 class Budget:
     """One window with its provenance. `full_limit` is the provider's, `window.limit` this process's share of it."""
 
     __slots__ = (
+        "_ours",
         "_replicas",
+        "_told",
         "axis",
         "column",
         "full_limit",
@@ -84,6 +89,8 @@ class Budget:
         self.heard: dict[Source, tuple[int, int]] = {}  # by whom: the limit, and when it is dropped
         self._replicas = replicas
         self.shape = (spec.algorithm, spec.calendar)  # how its window runs
+        self._told: int | None = None  # what the provider last said is left
+        self._ours = 0  # what we took to be left from then on
 
     def never_fits(self, cost: Cost) -> bool:
         """Whether a request of that cost cannot fit even a whole window.
@@ -149,7 +156,20 @@ class Budget:
         """This window for the status page."""
         window = self.window
         left, whole_ns = window.remaining(now), window.resets_at(now)
-        return WindowView(self.axis, window.window_ns, window.limit, left, whole_ns, self.source)
+        drift = None if self._told is None else abs(self._told - self._ours) * 1000 // (window.limit or 1)
+        return WindowView(self.axis, window.window_ns, window.limit, left, whole_ns, self.source, drift)
+
+    def absorb(self, other: Budget, now: int) -> None:
+        """Another count of the same window, that was held to be another account's: the more that was used counts."""
+        for source, (limit, until_ns) in other.heard.items():
+            before = self.heard.get(source)
+            self.heard[source] = (limit, until_ns) if before is None else min(before, (limit, until_ns))
+        used = other.window.limit - other.window.remaining(now)
+        self._apply(now)
+        unknown = used - (self.window.limit - self.window.remaining(now))
+        if unknown > 0:
+            self.window.spend(unknown, now)
+        other.window = self.window
 
     def _apply(self, now: int) -> None:
         limits = [(limit, source) for source, (limit, _) in self.heard.items()]
@@ -167,14 +187,17 @@ class Budget:
         present = window.brought_up(remaining, at_ns, since, now)
         if present is None:
             return
+        self._told, self._ours = max(0, present), ours
         if present < ours:
             window.observe(max(0, present), now, whole_ns if present == remaining else None)
+            self._ours = max(0, present)
         elif reading.limit is not None and reading.limit <= window.limit:
             # requests in flight may not be in the provider's count yet, so what they reserved stays off. A limit of
             # our own below the provider's, or a share of it, is ours to count: the provider's count says nothing of it
             allowed = min(remaining, reading.limit) - max(self.reserved, own + since)
             if allowed > ours:
                 window.observe(allowed, now, whole_ns)
+                self._ours = allowed
 
     def _since(self, charge: Charge) -> tuple[int, int, int]:
         """What a request was charged here, what was spent after it, and when it went. One that went before this window

@@ -11,7 +11,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -20,6 +20,8 @@ from sidecar.core.limits import ChargeRule
 Algorithm = Literal["token_bucket", "sliding", "fixed"]
 # the fields of a limit in the configuration: requests, tokens, input, output, audio seconds per minute, hour, day
 WindowName = Literal["rpm", "rph", "rpd", "tpm", "tph", "tpd", "itpm", "otpm", "ash"]
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
 
 _PLACE = "{model}"
 _WILD = frozenset("*?[")
@@ -58,6 +60,7 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dialect: str = "openai"  # whose headers and errors it speaks
     auth: Auth = Auth()
     windows: dict[WindowName, Algorithm] = {}  # absent: `algorithm` says which
+    concurrency: Count | None = None  # requests in flight it documents for an account and model
     timezone: str = "UTC"  # IANA name; whose midnight ends a fixed day
     charge: ChargeRule = ChargeRule()
     drops: tuple[str, ...] = ()  # top-level fields it answers with 400 or 422

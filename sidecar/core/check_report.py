@@ -22,6 +22,9 @@ def report(snapshot: Snapshot) -> Iterator[str]:
         yield f"provider {provider.name}   {provider.url}"
         yield f"  speaks {provider.dialect}; limits are {'learned as well' if provider.learns else 'taken as given'}"
         yield from _keys(each, provider)
+        if provider.entry.concurrency is not None:
+            most = provider.entry.concurrency
+            yield f"  limit  each account x model   concurrency {most}   from the catalog, where none is configured"
         yield from _limits(snapshot, place, provider)
     if config.models:
         yield ""

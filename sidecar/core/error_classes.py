@@ -86,7 +86,7 @@ _RETIRED_NS = DAY  # H5
 # Busy without a time: long enough that a queue of ours does not hammer, short enough to notice the first recovery.
 _BUSY_NS = 5 * SECOND
 # Concurrency: a slot frees whenever any request ends.
-_CROWDED_NS = SECOND
+CROWDED_NS = SECOND
 
 
 def _statuses(*statuses: int) -> frozenset[int]:
@@ -113,7 +113,7 @@ _NO_MODEL = Row(Outcome.MODEL_UNAVAILABLE, Scope.TARGET, Until.AT_LEAST, _RETIRE
 # Parks nothing: the model is there, but not for what this request asks of it (tools, another endpoint).
 _NOT_FOR_THIS = Row(Outcome.MODEL_UNAVAILABLE, Scope.REQUEST, Until.NEVER)
 _BUSY = Row(Outcome.BUSY, Scope.TARGET, Until.STATED, _BUSY_NS)
-_CROWDED = Row(Outcome.CONCURRENCY, Scope.QUOTA, Until.STATED, _CROWDED_NS)
+_CROWDED = Row(Outcome.CONCURRENCY, Scope.QUOTA, Until.STATED, CROWDED_NS)
 _SPENT = Row(Outcome.RATE_LIMITED, Scope.QUOTA, Until.WINDOW)
 _FAILED = Row(Outcome.SERVER_ERROR, Scope.TARGET, Until.STATED)
 _CALLERS_FAULT = Row(Outcome.BAD_REQUEST, Scope.REQUEST, Until.NEVER)

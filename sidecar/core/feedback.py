@@ -74,7 +74,14 @@ def classify(answer: ProviderAnswer, now_ns: int) -> Feedback:
         _readings(row.outcome, said, bench_ns),
         body.organization,
         body.message,
+        requested=_requested(said),
     )
+
+
+def _requested(said: _Said) -> int | None:
+    """What it says the request would have taken of a window that counts the prompt and perhaps declared output."""
+    named = (limit.requested for limit in said.limits if limit.axis is Axis.TOKENS and limit.limit is not None)
+    return next((requested for requested in named if requested is not None), None)
 
 
 def _take_apart(answer: ProviderAnswer, is_hidden: bool, now_ns: int) -> _Said:

@@ -103,11 +103,14 @@ class Health:
                     standing.clear()
         self.places[provider] = place
 
-    def note_secret(self, key: str, fingerprint: int) -> None:
-        """A key's secret and where it goes, as now loaded; a changed one gets its good standing back (H6)."""
-        if self.fingerprints.get(key, fingerprint) != fingerprint:
+    def note_secret(self, key: str, fingerprint: int) -> bool:
+        """A key's secret and where it goes, as now loaded; a changed one gets its good standing back (H6). Whether it
+        has changed."""
+        is_changed = self.fingerprints.get(key, fingerprint) != fingerprint
+        if is_changed:
             self.keys.of(key, 0).clear()
             for name, standing in self.key_models.items():
                 if name.startswith(f"{key} "):
                     standing.clear()
         self.fingerprints[key] = fingerprint
+        return is_changed

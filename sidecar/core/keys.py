@@ -10,65 +10,25 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from sidecar.core.health import FOREVER_NS, Standing
-from sidecar.core.http import Header
-from sidecar.core.limits import Cost
-from sidecar.core.outcomes import Feedback, Outcome, Scope
-from sidecar.core.quota import BLOCKED_NS, Charge, Quota
-from sidecar.core.snapshot import Key, Target
-from sidecar.core.tokens import Calibration, Kind, cost
+from sidecar.core.backlog import Backlog
+from sidecar.core.candidate import Candidate, header_text
+from sidecar.core.conversation import Pins, Turn
+from sidecar.core.health import FOREVER_NS
+from sidecar.core.limits import ChargeRule, Cost
+from sidecar.core.outcomes import Outcome
+from sidecar.core.quota import BLOCKED_NS, Charge
+from sidecar.core.rotation import Rotation
+from sidecar.core.snapshot import Target
+from sidecar.core.tokens import Calibration, Kind, SizedRequest, cost
+
+__all__ = ["Candidate", "Keys", "Outlook", "Shared", "Size", "header_text", "is_timed"]
 
 _COMPARED = 16
-_SAMPLED = 8
-
-
-class Candidate:
-    """One key at one target: the quota it draws on and the standings it depends on."""
-
-    __slots__ = ("at_model", "at_provider", "key", "labels", "of_key", "quota", "target")
-
-    def __init__(self, target: Target, key: Key, quota: Quota, standings: tuple[Standing, Standing, Standing]) -> None:
-        self.target = target
-        self.key = key
-        self.quota = quota
-        self.at_provider, self.of_key, self.at_model = standings
-        self.labels: list[Header] = [
-            (b"x-sidecar-provider", header_text(target.provider.name)),
-            (b"x-sidecar-model", header_text(target.model)),
-            (b"x-sidecar-key", header_text(key.name)),
-        ]
-
-    def standing(self) -> Standing:
-        """The standing that bars it longest: the target's, the key's, or the key's at this model."""
-        return max(self.at_provider, self.of_key, self.at_model, key=_until)
-
-    def apply(self, feedback: Feedback, now_ns: int) -> None:
-        """Take over what an answer says about the time to come, as far as it reaches."""
-        until_ns = feedback.until_ns
-        if until_ns is None and feedback.outcome is Outcome.KEY_INVALID:
-            until_ns = FOREVER_NS  # until the secret changes
-        if until_ns is None or until_ns <= now_ns:
-            return
-        if feedback.scope is Scope.QUOTA:
-            self.quota.cool(until_ns)
-        elif feedback.scope is Scope.TARGET:
-            self.at_provider.bench(until_ns, feedback.outcome, feedback.message)
-        elif feedback.scope is Scope.KEY:
-            self.of_key.bench(until_ns, feedback.outcome, feedback.message)
-        elif feedback.scope is Scope.KEY_MODEL:
-            self.at_model.bench(until_ns, feedback.outcome, feedback.message)
-
-    def __repr__(self) -> str:
-        return f"<Candidate {self.target} {self.key.name} {self.standing()!r} {self.quota!r}>"
-
-
-def header_text(text: str) -> bytes:
-    """A name as a header's value: a caller's own model may hold anything (RFC 9110, 5.5)."""
-    return "".join(c if "!" <= c <= "~" or c == " " else "?" for c in text[:256]).encode("ascii")
-
-
-def _until(standing: Standing) -> int:
-    return standing.until_ns
+# A conversation stays with its key while that has at least this part of the best one's headroom: a prompt cache is
+# worth more than balance, until the key is nearly spent
+_LOYAL = 4
+_PROSE = Kind.PROSE  # what is learned of a target as a whole is kept there
+_DECLARED, _PROMPT_ALONE = ChargeRule("declared"), ChargeRule("none")
 
 
 class Outlook(NamedTuple):
@@ -90,22 +50,39 @@ class Size(NamedTuple):
     kind: Kind = Kind.PROSE
 
 
+class Shared(NamedTuple):
+    """What the keys of all targets have in common: where conversations are, and what waits already."""
+
+    pins: Pins
+    backlog: Backlog
+
+
 class Keys:
     """The candidates of one target, in the order of the configuration."""
 
-    __slots__ = ("_turn", "calibrations", "candidates", "target")
+    __slots__ = ("_rotation", "_salt", "_turn", "calibrations", "candidates", "named", "shared", "target")
 
     def __init__(
-        self, target: Target, candidates: tuple[Candidate, ...], calibrations: Mapping[Kind, Calibration]
+        self,
+        target: Target,
+        candidates: tuple[Candidate, ...],
+        calibrations: Mapping[Kind, Calibration],
+        shared: Shared | None = None,
     ) -> None:
         self.target = target
         self.candidates = candidates
         self.calibrations = calibrations
+        self.shared = shared or Shared(Pins(), Backlog())
         self._turn = 0
+        self._salt = hash(str(target))  # a conversation may be with several targets
+        self.named = {candidate.key.ident: candidate for candidate in candidates}  # by the idents of their keys
+        self._rotation = Rotation(candidates) if len(candidates) > _COMPARED else None
 
     def cost(self, size: Size) -> Cost:
         """What a request of that size is expected to be charged at this target."""
-        rule = self.target.provider.entry.charge
+        rule, counted = self.target.provider.entry.charge, self.calibrations[_PROSE].counts_declared
+        if counted is not None and counted is not (rule.output != "none"):
+            rule = _DECLARED if counted else _PROMPT_ALONE  # as its refusals showed
         input_tokens = self.calibrations[size.kind].estimate(size.input_bytes)
         tokens = cost(input_tokens, size.declared_output, size.choices, rule)
         return tokens if not size.audio_seconds else tokens._replace(audio_seconds=size.audio_seconds)
@@ -114,32 +91,72 @@ class Keys:
         """The provider counted so many input tokens in a request of that size."""
         self.calibrations[size.kind].report(size.input_bytes, input_tokens)
 
+    def hear_requested(self, size: Size, requested: int) -> None:
+        """The provider named what it took a request of that size for."""
+        if size.input_bytes:
+            declared = (size.declared_output or 0) * max(1, size.choices)
+            target = self.calibrations[_PROSE]
+            counted = target.counts_declared
+            sized = SizedRequest(size.input_bytes, declared, requested)
+            target.counts_declared = self.calibrations[size.kind].hear_requested(sized, counted)
+
     def largest_budget(self) -> int:
         """The largest number of tokens that one request may have with any key, 0 where none is limited."""
         return max((candidate.quota.largest_budget() or 0 for candidate in self.candidates), default=0)
 
-    def admit(self, cost: Cost, now_ns: int, passed_over: Collection[Candidate]) -> tuple[Candidate, Charge] | None:
-        """Spend `cost` at the candidate with the most headroom that may be called now; None = none may."""
-        best: Candidate | None = None
-        best_headroom = -1
-        seen = 0
+    def admit(
+        self, cost: Cost, now_ns: int, passed_over: Collection[Candidate], turn: Turn | None = None
+    ) -> tuple[Candidate, Charge] | None:
+        """Spend `cost` at the candidate with the most headroom that may be called now, or at the one that served the
+        conversation `turn` belongs to; None = none may."""
+        candidates = self.candidates
+        if len(candidates) == 1:
+            if candidates[0].may_be_called(now_ns, passed_over):
+                charge = candidates[0].quota.try_admit(cost, now_ns)
+                if charge is not None:
+                    return candidates[0], charge
+            return None
+        pinned = None if turn is None else self._pinned(turn, now_ns)
+        if self._rotation is None:
+            admitted = self._compare(cost, now_ns, passed_over, pinned)
+        else:
+            admitted = self._rotation.admit(cost, now_ns, passed_over, pinned)
+        if turn is not None and admitted is not None:
+            self.pin(turn, admitted[0], now_ns)
+        return admitted
+
+    def pin(self, turn: Turn, candidate: Candidate, now_ns: int) -> None:
+        """That candidate serves a turn of a conversation: its provider has the prompt cached now."""
+        self.shared.pins.note(turn[0] ^ self._salt, candidate.key.ident, now_ns)
+
+    def _pinned(self, turn: Turn, now_ns: int) -> Candidate | None:
+        """Who served the turn before; a first turn goes where there is the most room."""
+        ident = self.shared.pins.key_of(turn[0] ^ self._salt, now_ns) if turn[1] else None
+        return None if ident is None else self.named.get(ident)
+
+    def _compare(
+        self, cost: Cost, now_ns: int, passed_over: Collection[Candidate], pinned: Candidate | None
+    ) -> tuple[Candidate, Charge] | None:
         candidates = self.candidates
         count = len(candidates)
-        turn = self._turn = (self._turn + 1) % count if count else 0
-        for at in range(count):
-            candidate = candidates[turn + at - count]
-            if not _may_call(candidate, cost, now_ns, passed_over):
-                continue
-            headroom = candidate.quota.headroom(now_ns) if count > 1 else 0
-            if headroom > best_headroom:
-                best, best_headroom = candidate, headroom
-            seen += 1
-            if count > _COMPARED and seen == _SAMPLED:
-                break
-        if best is None:
-            return None
-        charge = best.quota.try_admit(cost, now_ns)
-        return None if charge is None else (best, charge)
+        start = self._turn = (self._turn + 1) % count if count else 0
+        found: list[tuple[int, Candidate]] = []
+        loyal = -1
+        for at in range(start - count, start):
+            candidate = candidates[at]
+            if candidate.may_be_called(now_ns, passed_over):
+                headroom = candidate.quota.headroom(now_ns)
+                found.append((headroom, candidate))
+                if candidate is pinned:
+                    loyal = headroom
+        found.sort(key=_headroom, reverse=True)
+        if pinned is not None and loyal >= 0 and found[0][0] <= loyal * _LOYAL:
+            found.insert(0, (loyal, pinned))
+        for _, candidate in found:
+            charge = candidate.quota.try_admit(cost, now_ns)
+            if charge is not None:
+                return candidate, charge
+        return None
 
     def outlook(self, cost: Cost, now_ns: int, passed_over: Collection[Candidate]) -> Outlook:
         """What to expect of this target when `admit` found nothing. Off the hot path: looks at every key."""
@@ -172,18 +189,8 @@ class Keys:
         ]
 
 
-def _may_call(candidate: Candidate, cost: Cost, now_ns: int, passed_over: Collection[Candidate]) -> bool:
-    if (
-        candidate.of_key.until_ns > now_ns
-        or candidate.at_provider.until_ns > now_ns
-        or candidate.at_model.until_ns > now_ns
-        or not candidate.key.is_present
-        or candidate.quota.has_waiters  # newcomers never overtake those who wait
-        or (passed_over and candidate in passed_over)
-    ):
-        return False
-    free_ns = candidate.quota.free_at(cost, now_ns)
-    return free_ns is not None and free_ns <= now_ns
+def _headroom(found: tuple[int, Candidate]) -> int:
+    return found[0]
 
 
 def is_timed(free_at_ns: int | None) -> bool:

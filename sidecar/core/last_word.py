@@ -36,13 +36,15 @@ class Failure(NamedTuple):
 
 
 class Exhausted(NamedTuple):
-    """A request at its end. `outlooks`: what to expect of the hops that are still open."""
+    """A request at its end. `outlooks`: what to expect of the hops that are still open; `turn_ns`: when those have been
+    served who wait there already (0: nobody does)."""
 
     hops: Sequence[Keys]
     size: Size
     failures: Sequence[Failure]
     outlooks: Sequence[Outlook]
     trail: tuple[Step, ...]
+    turn_ns: int = 0
 
 
 class _Promise(NamedTuple):
@@ -54,7 +56,7 @@ class _Promise(NamedTuple):
 
 def last_word(exhausted: Exhausted, now_ns: int) -> Refusal:
     """The refusal of a request for which nothing is left to try."""
-    promise = _promise(exhausted.outlooks, now_ns)
+    promise = _promise(exhausted.outlooks, exhausted.turn_ns, now_ns)
     return _after_failures(exhausted, promise, now_ns) if exhausted.failures else _unasked(exhausted, promise)
 
 
@@ -63,7 +65,7 @@ def soonest_of(outlooks: Sequence[Outlook]) -> int | None:
     return min((outlook.free_at_ns for outlook in outlooks if outlook.free_at_ns is not None), default=None)
 
 
-def _promise(outlooks: Sequence[Outlook], now_ns: int) -> _Promise | None:
+def _promise(outlooks: Sequence[Outlook], turn_ns: int, now_ns: int) -> _Promise | None:
     """What is told of the time to come. A model that is not there is waited for only where there is nothing else."""
     timed = [
         (cause is Outcome.MODEL_UNAVAILABLE, free_ns, _barred(cause))
@@ -73,6 +75,8 @@ def _promise(outlooks: Sequence[Outlook], now_ns: int) -> _Promise | None:
     if not timed:
         return None
     _, free_ns, reason = min(timed, key=lambda each: each[:2])
+    if reason is Reason.RATE_LIMITED:
+        free_ns = max(free_ns, turn_ns)  # nobody overtakes those who wait (A16)
     return _Promise(reason, max(0, free_ns - now_ns))
 
 

@@ -38,6 +38,21 @@ class Ledger:
         found = self._known.get((account, model)) or self._unknown.get((account, model))
         return found or self._open(account, model, now)
 
+    def merge(self, account: str, other: str, now: int) -> dict[Quota, Quota]:
+        """Both accounts turn out to be one: every quota of `other` that goes, and the quota of `account` that takes
+        over what it knew. Nothing is left of `other` here."""
+        gone: dict[Quota, Quota] = {}
+        for name, quota in [*self._known.items(), *self._unknown.items()]:
+            if name[0] == other:
+                self._known.pop(name, None)
+                self._unknown.pop(name, None)
+                heir = self.quota(account, name[1], now)
+                if quota not in gone:
+                    heir.merge(quota, now)
+                    gone[quota] = heir
+        self._quotas = {key: quota for key, quota in self._quotas.items() if key[0] != other}
+        return gone
+
     def reconfigure(self, specs_for: SpecsFor, now: int) -> None:
         """A reload: quotas keep what was used. Those that nothing maps to any more are let go; requests in flight and
         tickets in line hold on to theirs."""

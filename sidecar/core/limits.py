@@ -66,8 +66,10 @@ class ChargeRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `none`: only the prompt counts at admission (OpenAI since 2025). `declared`: prompt plus what the caller declared
     as max_tokens / max_completion_tokens, nothing when it declared none (Groq 2026). `assumed`: the same, and
     `assumed_output` where nothing was declared (Cerebras). `refunds`: the provider gives back what was not used.
+    `cached`: whether what came from its prompt cache counts as well (`free` at Groq, and reads at Anthropic).
     """
 
     output: Literal["none", "declared", "assumed"] = "none"
     assumed_output: int = 0
     refunds: bool = True
+    cached: Literal["counted", "free"] = "counted"

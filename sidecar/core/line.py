@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from sidecar.core.backlog import Backlog, Least, least
 from sidecar.core.limits import Cost
 
 if TYPE_CHECKING:
@@ -31,11 +32,13 @@ class Place(NamedTuple):
 class Ticket:
     """One waiting request, made by `Lines.enlist`."""
 
-    __slots__ = ("charge", "granted", "left", "lines", "places", "seq")
+    __slots__ = ("charge", "counted", "granted", "left", "lines", "places", "quotas", "seq")
 
     def __init__(self, seq: int, places: tuple[Place, ...]) -> None:
         self.seq = seq
         self.places = places  # one for each quota
+        self.quotas = frozenset(place.quota for place in places)
+        self.counted: Least | None = None  # in the backlog
         self.granted: Place | None = None
         self.charge: Charge | None = None  # what was spent at the granted place
         self.left = False  # gone without being served: the caller left, or it fits nowhere any more
@@ -101,6 +104,14 @@ class Line:
                 stranded.append(ticket)
         return LineRelease(granted, stranded, next_ns)
 
+    def dissolve(self) -> list[Ticket]:
+        """Send all away; those who stand in no other line."""
+        stranded: list[Ticket] = []
+        while (entry := self._head()) is not None:
+            if self._strand(entry[0]):
+                stranded.append(entry[0])
+        return stranded
+
     def drop(self) -> None:
         """Count one out whose ticket says already that it waits no more."""
         self.waiting -= 1
@@ -130,13 +141,18 @@ class Line:
 
 
 class Lines:
-    """All lines of a process. `waiting` counts tickets; the caller enlists none beyond its bound."""
+    """All lines of a process. The caller enlists none beyond its bound."""
 
-    __slots__ = ("_seq", "waiting")
+    __slots__ = ("_seq", "backlog")
 
-    def __init__(self) -> None:
-        self.waiting = 0
+    def __init__(self, backlog: Backlog | None = None) -> None:
+        self.backlog = backlog or Backlog()
         self._seq = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many tickets wait."""
+        return self.backlog.waiting
 
     def enlist(self, places: Iterable[Place], now: int) -> tuple[Ticket, Release]:
         """A new ticket at the end of the line of every quota in `places` (the first place of each quota counts).
@@ -148,7 +164,7 @@ class Lines:
             distinct.setdefault(place.quota, place)
         self._seq += 1
         ticket = Ticket(self._seq, tuple(distinct.values()))
-        self.waiting += 1
+        ticket.counted = self.backlog.add(ticket.quotas, [least(place.quota, place.cost) for place in ticket.places])
         for quota, place in distinct.items():
             quota.line.enlist(ticket, place)
         return ticket, self.release(distinct, now)
@@ -158,7 +174,7 @@ class Lines:
         if not ticket.is_waiting:
             return Release([], [], {})
         ticket.left = True
-        self.waiting -= 1
+        self._uncount(ticket)
         _clear(ticket)
         return self.release((place.quota for place in ticket.places), now)
 
@@ -177,8 +193,21 @@ class Lines:
             stranded += freed.stranded
             for ticket in freed.granted:
                 agenda.update((place.quota, None) for place in ticket.places if place.quota is not quota)
-        self.waiting -= len(granted) + len(stranded)
+        for ticket in (*granted, *stranded):
+            self._uncount(ticket)
         return Release(granted, stranded, wakes)
+
+    def dissolve(self, quota: Quota, now: int) -> Release:
+        """Nobody is served at `quota` any more: who stands in no other line is stranded."""
+        stranded = quota.line.dissolve()
+        for ticket in stranded:
+            self._uncount(ticket)
+        return Release([], stranded, {quota: None})
+
+    def _uncount(self, ticket: Ticket) -> None:
+        if ticket.counted is not None:
+            self.backlog.drop(ticket.quotas, ticket.counted)
+            ticket.counted = None
 
     def __repr__(self) -> str:
         return f"<Lines {self.waiting} waiting>"

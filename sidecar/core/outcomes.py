@@ -68,6 +68,7 @@ class Feedback(NamedTuple):
     organization: str | None = None  # an account identity named in an error text (`org_...`)
     message: str = ""  # the provider's own words, shortened; may be shown to the caller
     remedies: tuple[Remedy, ...] = ()  # of FIELD_REJECTED: what to change before the target is asked again
+    requested: int | None = None  # the tokens it took this request for
 
 
 class Fault(Exception):

@@ -8,26 +8,18 @@ section 4).
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Iterator
 
+from sidecar.core import budgets as sets
 from sidecar.core.budget import FOREVER_NS, HEARD_FOR_NS, Budget, Charge, LimitSpec, QuotaSpec, WindowView
+from sidecar.core.concurrency import UNBOUNDED, Permits
+from sidecar.core.gate import Gate
 from sidecar.core.limits import Axis, Cost, Reading, Usage
 from sidecar.core.line import Line
 
-__all__ = ["BLOCKED_NS", "Charge", "LimitSpec", "Quota", "QuotaSpec", "WindowView"]
+__all__ = ["BLOCKED_NS", "Charge", "Gate", "LimitSpec", "Quota", "QuotaSpec", "WindowView"]
 
 BLOCKED_NS = FOREVER_NS  # "not before something happens": an answer that frees a place, or a probe's success
-_UNBOUNDED = 2**62  # requests in flight where no cap is known
-_MAX_WINDOWS = 16  # headers are input: no provider has more
-
-
-class Gate(enum.Enum):
-    """Whether a cooldown stands before the windows."""
-
-    OPEN = "open"
-    COOLING = "cooling"  # until `cooldown_until`; from then on the first request to come is the probe
-    PROBING = "probing"  # one request is out; all others wait for what becomes of it
 
 
 _OPEN = Gate.OPEN  # an enum's member costs a look-up through its metaclass
@@ -36,8 +28,8 @@ _OPEN = Gate.OPEN  # an enum's member costs a look-up through its metaclass
 class Quota:
     """Windows, requests in flight, cooldown and waiting line of one account and model. Times are Unix ns."""
 
-    __slots__ = ("_cap", "_expires_ns", "_probe", "account", "budgets", "cooldown_until", "gate", "heard_cap",
-                 "inflight", "line", "spec")  # fmt: skip
+    __slots__ = ("_expires_ns", "_probe", "account", "budgets", "cooldown_until", "gate", "inflight", "line", "permits",
+                 "spec")  # fmt: skip
 
     def __init__(self, account: str, spec: QuotaSpec) -> None:
         self.account = account  # "groq/org-a"
@@ -47,10 +39,9 @@ class Quota:
         self.cooldown_until = 0
         self.gate = Gate.OPEN
         self._probe: Charge | None = None
-        self.budgets = tuple(Budget(limit, spec.replicas) for limit in spec.specs)
-        self.heard_cap: tuple[int, int] | None = None  # requests in flight, and when that is dropped
+        self.budgets = sets.configured(spec)
+        self.permits = Permits(spec.concurrency, spec.documented, spec.replicas)
         self._expires_ns = FOREVER_NS  # not later than the first expiry of anything heard
-        self._cap = self._effective_cap()
 
     @property
     def model(self) -> str:
@@ -65,13 +56,20 @@ class Quota:
     @property
     def concurrency(self) -> int | None:
         """How many requests may be in flight at once; None: no cap known."""
-        return None if self._cap == _UNBOUNDED else self._cap
+        return None if self.permits.cap == UNBOUNDED else self.permits.cap
+
+    @property
+    def heard_cap(self) -> tuple[int, int] | None:
+        """How many requests in flight the provider named, and when that is dropped."""
+        return self.permits.heard
 
     def try_admit(self, cost: Cost, now: int) -> Charge | None:
         """Test all, then spend all; None when the request has to wait or can never go (ask `free_at`)."""
         if now >= self._expires_ns:
             self._expire(now)
-        if self.inflight >= self._cap or not (self.gate is _OPEN or self._may_probe(now)):
+        if self.gate is not _OPEN and not self._may_probe(now):
+            return None
+        if self.inflight >= self.permits.cap and not self.permits.widen(now):
             return None
         wanted = _by_column(cost)
         spent: list[tuple[Budget, int]] = []
@@ -110,7 +108,10 @@ class Quota:
             free_ns = window.free_at(min(amount, window.limit), now)
             if free_ns is not None and free_ns > when:
                 when = free_ns
-        return BLOCKED_NS if self.inflight >= self._cap or self.gate is Gate.PROBING else when
+        if self.inflight >= self.permits.cap:
+            grows_ns = self.permits.grows_at(when)
+            when = BLOCKED_NS if grows_ns is None else grows_ns
+        return BLOCKED_NS if self.gate is Gate.PROBING else when
 
     def settle(self, charge: Charge, usage: Usage | None, now: int) -> None:
         """The request is over: replace what was reserved by what the provider reports, or let it stand for None."""
@@ -120,9 +121,10 @@ class Quota:
             for budget, reserved, _ in charge.spent:
                 budget.reserved -= reserved
             return
-        taken, written = _counted_input(usage), usage.output_tokens
+        rule, written = self.spec.rule, usage.output_tokens
+        taken = usage.input_tokens if rule.cached == "counted" else usage.input_tokens - usage.cached_tokens
         used = (0, taken + written, taken, written)
-        refunds = self.spec.rule.refunds
+        refunds = rule.refunds
         for budget, reserved, _ in charge.spent:
             budget.reserved -= reserved
             if 0 < budget.column < 4:  # the axes of tokens; no usage tells of others
@@ -143,6 +145,15 @@ class Quota:
                 budget.total -= reserved
                 budget.window.refund(reserved, now, charge.at_ns)
 
+    def crowd(self, charge: Charge, now: int, is_busy: bool = False) -> None:
+        """The provider refused it as one too many at once. `is_busy`: only for want of capacity, which says something
+        of a cap where one is being searched for."""
+        if not charge.is_open:
+            return
+        self.cancel(charge, now)
+        if not is_busy or self.permits.is_full_at(self.inflight + 1):
+            self.permits.refuse(charge.at_ns, self.inflight, now)
+
     def learn(self, readings: Iterable[Reading], now: int, charge: Charge | None = None) -> None:
         """Take in what an answer said of limits, new ones too. `charge`: its request's, if counted at admission."""
         if not self.spec.learn:
@@ -151,7 +162,9 @@ class Quota:
             if reading.axis is Axis.CONCURRENCY:
                 self._hear_cap(reading, now)
                 continue
-            budget = self._find(reading) or self._create(reading)
+            budget = sets.find(self.budgets, reading)
+            if budget is None and (budget := sets.opened(self.budgets, reading, self.spec)) is not None:
+                self.budgets = (*self.budgets, budget)
             if budget is not None:
                 budget.hear(reading, now, charge)
                 if self._expires_ns > now + HEARD_FOR_NS:
@@ -168,12 +181,15 @@ class Quota:
         if charge is self._probe:
             self._probe = None
             self.gate = Gate.OPEN
+        if charge is self.permits.top:
+            self.permits.prove()
 
     def headroom(self, now: int) -> int:
         """What is left of the tightest limit, in thousandths; 0 while cooling or probing."""
         if now < self.cooldown_until or self.gate is Gate.PROBING:
             return 0
-        least = 1000 if self._cap == _UNBOUNDED else max(0, self._cap - self.inflight) * 1000 // self._cap
+        cap = self.permits.cap
+        least = 1000 if cap == UNBOUNDED else max(0, cap - self.inflight) * 1000 // cap
         for budget in self.budgets:
             window = budget.window
             left = window.remaining(now) * 1000 // (window.limit or 1)
@@ -197,19 +213,24 @@ class Quota:
 
     def replace_specs(self, spec: QuotaSpec, now: int) -> None:
         """A reload: what was used stays used, what is in flight stays charged, a raised limit admits at once."""
-        wanted = {(limit.axis, limit.window_ns): limit for limit in spec.specs}
-        kept: list[Budget] = []
-        for budget in self.budgets:
-            if not spec.learn:
-                budget.forget()
-            limit = wanted.pop((budget.axis, budget.window.window_ns), None)
-            if budget.configure(limit, spec.replicas, now):
-                kept.append(budget)
-        self.budgets = (*kept, *(Budget(limit, spec.replicas) for limit in wanted.values()))
-        if not spec.learn or spec.concurrency != self.spec.concurrency:
-            self.heard_cap = None
+        self.budgets = sets.reconfigured(self.budgets, spec, now)
+        if not spec.learn or (spec.concurrency, spec.documented) != (self.spec.concurrency, self.spec.documented):
+            self.permits.forget()
         self.spec = spec
-        self._cap = self._effective_cap()
+        self._configure_permits()
+
+    def merge(self, other: Quota, now: int) -> None:
+        """Take over what another quota knows, which turns out to be of the same account; nobody uses it any more."""
+        self.budgets = sets.merged(self.budgets, other.budgets, now)
+        self._expires_ns = min(self._expires_ns, other._expires_ns)
+        self.inflight += other.inflight
+        if other.gate is not _OPEN:
+            self.cool(other.cooldown_until)
+        if other.permits.heard is not None and self.permits.heard is None:
+            self.permits.heard = other.permits.heard
+            self._configure_permits()
+        other.budgets = ()  # its charges keep theirs, which count here
+        other.cool(BLOCKED_NS)
 
     def _may_probe(self, now: int) -> bool:
         return self.gate is Gate.COOLING and now >= self.cooldown_until
@@ -223,6 +244,8 @@ class Quota:
             taken.append((budget, amount, total))
         charge = Charge(taken, now)
         self.inflight += 1
+        if self.inflight >= self.permits.cap:
+            self.permits.fill(charge, now)
         if self.gate is not _OPEN:
             self.gate = Gate.PROBING
             self._probe = charge
@@ -239,49 +262,26 @@ class Quota:
             self.gate = Gate.COOLING
         return True
 
-    def _find(self, reading: Reading) -> Budget | None:
-        found = None
-        for budget in self.budgets:
-            if budget.axis is reading.axis:
-                if budget.window.window_ns == reading.window_ns:
-                    return budget
-                if reading.window_ns is None:
-                    if found is not None:
-                        return None
-                    found = budget
-        return found
-
-    def _create(self, reading: Reading) -> Budget | None:
-        axis, window_ns, limit = reading[:3]
-        if limit is None or not window_ns or len(self.budgets) >= _MAX_WINDOWS:
-            return None
-        spec = self.spec
-        algorithm = spec.algorithms.get((axis, window_ns), "sliding")
-        limit_spec = LimitSpec(axis, window_ns, limit, reading.source, algorithm, spec.calendar, spec.transit_ns)
-        budget = Budget(limit_spec, spec.replicas, is_heard=True)
-        self.budgets = (*self.budgets, budget)
-        return budget
-
     def _hear_cap(self, reading: Reading, now: int) -> None:
         if reading.limit is not None:
-            self.heard_cap = (reading.limit, now + HEARD_FOR_NS)
+            self.permits.heard = (reading.limit, now + HEARD_FOR_NS)
             self._expires_ns = min(self._expires_ns, now + HEARD_FOR_NS)
-            self._cap = self._effective_cap()
+            self._configure_permits()
 
-    def _effective_cap(self) -> int:
-        caps = [cap for cap in (self.spec.concurrency, self.heard_cap and self.heard_cap[0]) if cap is not None]
-        return max(1, min(caps) // self.spec.replicas) if caps else _UNBOUNDED
+    def _configure_permits(self) -> None:
+        self.permits.configure(self.spec.concurrency, self.spec.documented, self.spec.replicas)
 
     def _expire(self, now: int) -> None:
         self.budgets = tuple(budget for budget in self.budgets if budget.expire(now))
-        if self.heard_cap and self.heard_cap[1] <= now:
-            self.heard_cap = None
-            self._cap = self._effective_cap()
+        heard = self.permits.heard
+        if heard is not None and heard[1] <= now:
+            heard = self.permits.heard = None
+            self._configure_permits()
         ends = [budget.expires_ns for budget in self.budgets]
-        self._expires_ns = min([*ends, self.heard_cap[1] if self.heard_cap else FOREVER_NS])
+        self._expires_ns = min([*ends, heard[1] if heard else FOREVER_NS])
 
     def __repr__(self) -> str:
-        cap = "" if self._cap == _UNBOUNDED else f"/{self._cap}"
+        cap = "" if self.concurrency is None else f"/{self.concurrency}"
         gate = "" if self.gate is _OPEN else f" {self.gate.value} {self.cooldown_until}"
         budgets = "".join(f", {budget!r}" for budget in self.budgets)
         state = f"{self.inflight}{cap} in flight, {self.line.waiting} waiting{gate}"
@@ -293,8 +293,3 @@ def _by_column(cost: Cost) -> tuple[int, int, int, int, int]:
     taken, declared, audio = cost
     # who reads anything also writes something: a spent output window must stop it even where output is not reserved
     return 1, taken + declared, taken, declared or (1 if taken else 0), audio
-
-
-def _counted_input(usage: Usage) -> int:
-    """The input tokens a provider counts against its windows: all of them, also those from its prompt cache."""
-    return usage.input_tokens

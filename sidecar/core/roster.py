@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from sidecar.core.accounts import Accounts, Merger
+from sidecar.core.backlog import Backlog
+from sidecar.core.conversation import Pins
 from sidecar.core.health import Health
-from sidecar.core.keys import Candidate, Keys
+from sidecar.core.keys import Candidate, Keys, Shared
 from sidecar.core.ledger import Ledger
 from sidecar.core.outcomes import Outcome
+from sidecar.core.quota import Quota
 from sidecar.core.snapshot import Key, Snapshot, Target
 from sidecar.core.tokens import Calibration, Kind
 
@@ -25,7 +29,9 @@ class Roster:
     def __init__(self, snapshot: Snapshot, now_ns: int) -> None:
         self.snapshot = snapshot
         self.ledger = Ledger(snapshot.quota_spec)
+        self.accounts = Accounts()
         self.health = Health()
+        self.shared = Shared(Pins(), Backlog())
         self._keys: OrderedDict[Target, Keys] = OrderedDict()
         self.candidates = 0  # of all targets that are kept
         self.calibrations: OrderedDict[str, Calibration] = OrderedDict()  # as `provider/model KIND`
@@ -39,7 +45,8 @@ class Roster:
         for provider in snapshot.providers.values():
             self.health.note_place(provider.name, provider.url)
             for key in provider.keys:
-                self.health.note_secret(key.ident, key.fingerprint(provider.url))
+                if self.health.note_secret(key.ident, key.fingerprint(provider.url)):
+                    self.accounts.forget(key.account)
         self.ledger.reconfigure(snapshot.quota_spec, now_ns)
 
     def keys(self, target: Target, now_ns: int) -> Keys:
@@ -56,7 +63,24 @@ class Roster:
 
     def only(self, target: Target, key: Key, now_ns: int) -> Keys:
         """One key of a target, where no other may serve."""
-        return self._build(target, (key,), now_ns)
+        keys = self.keys(target, now_ns)
+        candidate = keys.named[key.ident]
+        return Keys(target, (candidate,), keys.calibrations, self.shared)
+
+    def note_organization(
+        self, candidate: Candidate, organization: str, now_ns: int
+    ) -> tuple[Merger, list[Quota]] | None:
+        """An error named whose account a key is; where that makes two accounts one, what is to be told, and the quotas
+        that nobody is served at any more."""
+        key = candidate.key
+        merger = self.accounts.note(key.provider, key.account, organization)
+        if merger is None:
+            return None
+        gone = self.ledger.merge(merger.account, merger.joined, now_ns)
+        for keys in self._keys.values():
+            for each in keys.candidates:
+                each.quota = gone.get(each.quota, each.quota)
+        return merger, list(gone)
 
     def _build(self, target: Target, keys: tuple[Key, ...], now_ns: int) -> Keys:
         name = str(target)
@@ -65,7 +89,7 @@ class Roster:
             Candidate(
                 target,
                 key,
-                self.ledger.quota(key.account, target.model, now_ns),
+                self.ledger.quota(self.accounts.root(key.account), target.model, now_ns),
                 (
                     self.health.targets.of(name, now_ns, is_passing),
                     self.health.keys.of(key.ident, now_ns),
@@ -75,7 +99,7 @@ class Roster:
             for key in keys
         )
         calibrations = {kind: self.calibration(f"{name} {kind.value}".rstrip()) for kind in Kind}
-        return Keys(target, candidates, calibrations)
+        return Keys(target, candidates, calibrations, self.shared)
 
     def calibration(self, name: str) -> Calibration:
         """What has been learned of a target's tokenizer and one kind of text; of a new target nothing."""

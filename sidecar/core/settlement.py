@@ -14,15 +14,14 @@ from sidecar.core.quota import Charge
 _REFUSED = frozenset(
     {
         Outcome.RATE_LIMITED,
-        Outcome.CONCURRENCY,
         Outcome.TOO_LARGE,
-        Outcome.BUSY,
         Outcome.KEY_INVALID,
         Outcome.KEY_UNPAID,
         Outcome.KEY_FORBIDDEN,
         Outcome.CONNECT_FAILED,
     }
 )
+_CROWDED = frozenset({Outcome.CONCURRENCY, Outcome.BUSY})
 _NO_TOKENS = frozenset(
     {
         Outcome.MODEL_UNAVAILABLE,
@@ -39,7 +38,9 @@ _NOTHING = Usage(0, 0)
 def settle(candidate: Candidate, charge: Charge, outcome: Outcome, usage: Usage | None, now_ns: int) -> None:
     """Bring the quota in line with what the provider will have charged."""
     quota = candidate.quota
-    if outcome in _REFUSED:
+    if outcome in _CROWDED:
+        quota.crowd(charge, now_ns, is_busy=outcome is Outcome.BUSY)
+    elif outcome in _REFUSED:
         quota.cancel(charge, now_ns)
     elif outcome in _NO_TOKENS and usage is None:
         quota.settle(charge, _NOTHING, now_ns)

@@ -72,15 +72,20 @@ class SlidingWindow:
         elif spent_ns + self.transit_ns + self.window_ns <= now:
             return
         else:
-            slot = bisect_left(
-                self._newest, spent_ns + self.transit_ns
-            )  # slots do not overlap: the first that ends at or after it
+            # slots do not overlap: the first that ends at or after it
+            slot = bisect_left(self._newest, spent_ns + self.transit_ns)
         if 0 <= slot < len(self._newest):
             self._give_back(slot, amount)
 
     def remaining(self, now: int) -> int:
         self._expire(now)
         return max(0, self.limit - self._used)
+
+    def admits_by(self, until: int, now: int) -> int:
+        # between a unit and the one that is a limit later lies a whole window
+        windows, rest = divmod(max(0, until - now), self.window_ns)
+        gone = bisect_right(self._newest, now + rest - self.window_ns)
+        return windows * self.limit + max(0, self.limit - sum(self._spent[gone:]))
 
     def resets_at(self, now: int) -> int:
         self._expire(now)

@@ -152,6 +152,7 @@ class Snapshot:
             learn=provider.learns,
             rule=provider.entry.charge,
             is_known=self.is_known(model),
+            documented=provider.entry.concurrency,
         )
 
     def is_known(self, model: str) -> bool:

@@ -15,7 +15,8 @@ from sidecar.core.snapshot import Key, Provider
 
 
 class Window(msgspec.Struct, omit_defaults=True):
-    """One window. `resets_in_s`: seconds until it is whole again; `source`: config, header or body."""
+    """One window. `resets_in_s`: seconds until it is whole again; `source`: config, header or body. `drift`: how far
+    our count was from the provider's own when it last told it, in percent of the limit; absent where it tells none."""
 
     counts: str
     per_s: int
@@ -23,6 +24,7 @@ class Window(msgspec.Struct, omit_defaults=True):
     remaining: int
     resets_in_s: float
     source: str
+    drift: float | None = None
 
 
 class QuotaStatus(msgspec.Struct, omit_defaults=True):
@@ -55,13 +57,16 @@ class KeyStatus(msgspec.Struct, omit_defaults=True):
 
 
 class ProviderStatus(msgspec.Struct, omit_defaults=True):
-    """One provider. `benched`: by model; "" for requests that name none."""
+    """One provider. `benched`: by model; "" for requests that name none. `usable_keys`: how many may be called now, by
+    their own standing. `merged`: accounts whose quota is that of another, found to be the same organisation."""
 
     name: str
     url: str
     keys: list[KeyStatus]
     accounts: dict[str, list[QuotaStatus]]
     benched: dict[str, Bench] = {}
+    usable_keys: int = 0
+    merged: dict[str, str] = {}
 
 
 def status_of(roster: Roster, now_ns: int) -> list[ProviderStatus]:
@@ -86,6 +91,12 @@ def _provider(roster: Roster, provider: Provider, quotas: dict[str, list[Quota]]
             name.partition("/")[2]: bench
             for name, standing in roster.health.targets.items()
             if name.partition("/")[0] == provider.name and (bench := _bench(standing, now_ns)) is not None
+        },
+        usable_keys=sum(roster.is_callable(key, now_ns) for key in provider.keys),
+        merged={
+            joined.partition("/")[2]: account.partition("/")[2]
+            for joined, account in roster.accounts.items()
+            if joined in accounts
         },
     )
 
@@ -117,6 +128,7 @@ def _quota(quota: Quota, now_ns: int) -> QuotaStatus:
             view.remaining,
             _seconds(view.resets_at - now_ns),
             view.source.value,
+            None if view.drift is None else view.drift / 10,
         )
         for view in quota.views(now_ns)
     ]

@@ -9,6 +9,7 @@ Refuses to know JSON and tokenizers.
 from __future__ import annotations
 
 import enum
+from typing import NamedTuple
 
 from sidecar.core.limits import ChargeRule, Cost
 
@@ -36,6 +37,15 @@ class Kind(enum.Enum):
 
 
 _PROSE, _SYMBOLS = Kind.PROSE, Kind.SYMBOLS  # an enum's member costs a look-up through its metaclass
+_TELLING = 64  # tokens declared, from which on a refusal tells whether they were counted
+
+
+class SizedRequest(NamedTuple):
+    """What a provider `requested` for a request: the bytes of its text, its declared output, and tokens in all."""
+
+    input_bytes: int
+    declared: int
+    requested: int
 
 
 class Calibration:
@@ -45,10 +55,13 @@ class Calibration:
     estimate costs a 429, too high a one only some waiting.
     """
 
-    __slots__ = ("milli_bytes",)
+    __slots__ = ("counts_declared", "milli_bytes")
 
     def __init__(self, milli_bytes: int = _START) -> None:
         self.milli_bytes = milli_bytes
+        self.counts_declared: bool | None = (
+            None  # whether declared output is charged, as refusals showed; else the rule
+        )
 
     def estimate(self, input_bytes: int) -> int:
         """Tokens in that many bytes of text, rounded up."""
@@ -63,6 +76,19 @@ class Calibration:
         seen = min(max(input_bytes * 1000 // input_tokens, now // 2), now * 2)
         step = (seen - now) // 4 if seen < now else (seen - now) // 16
         self.milli_bytes = min(max(now + step, LEAST), MOST)
+
+    def hear_requested(self, told: SizedRequest, counted: bool | None) -> bool | None:
+        """A refusal named what it took the request for: that tells the prompt's tokens, and whether the declared output
+        is charged with them (`counted`: what is known of that, also returned; providers.md 2.5)."""
+        size, declared, requested = told
+        prompt = self.estimate(size)
+        if declared >= max(_TELLING, prompt):
+            counted = 2 * (requested - prompt) > declared
+        read = requested - declared if counted else requested
+        is_known = counted is not None or not declared  # else it may be the one or the other
+        if is_known and prompt <= 4 * read <= 16 * prompt:
+            self.report(size, read)
+        return counted
 
     def __repr__(self) -> str:
         return f"<Calibration {self.milli_bytes / 1000:g} bytes per token>"

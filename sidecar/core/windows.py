@@ -43,6 +43,9 @@ class Window(Protocol):
     def remaining(self, now: int) -> int:
         """The largest amount that fits now, 0 when overdrawn."""
 
+    def admits_by(self, until: int, now: int) -> int:
+        """The most that may be admitted from now to `until` if nothing is given back; never less than really may."""
+
     def resets_at(self, now: int) -> int:
         """When the window will be whole again; `now` when it is."""
 
@@ -135,6 +138,9 @@ class TokenBucket:
             return self.limit
         return (self._capacity - level) // self.window_ns if level < self._capacity else 0
 
+    def admits_by(self, until: int, now: int) -> int:
+        return max(0, until * self.limit + self._capacity - max(self._arrival, now * self.limit)) // self.window_ns
+
     def resets_at(self, now: int) -> int:
         return max(now, -(-self._arrival // self.limit)) if self.limit else now
 
@@ -211,6 +217,11 @@ class FixedWindow:
 
     def remaining(self, now: int) -> int:
         return max(0, self.limit - self._used) if now < self._ends_ns else self.limit
+
+    def admits_by(self, until: int, now: int) -> int:
+        ends_ns = self._ends_ns if now < self._ends_ns else self.calendar.next_after(now)
+        turns = 0 if until < ends_ns else 1 + (until - ends_ns) // self.window_ns
+        return self.remaining(now) + turns * self.limit
 
     def resets_at(self, now: int) -> int:
         return self._ends_ns if self._used and now < self._ends_ns else now

@@ -400,8 +400,8 @@ def test_a_retry_opens_only_what_may_be_repeated():
 
 def test_an_admission_while_waiting_is_an_attempt():
     attempts = attempts_of(policy=POLICY._replace(attempts=2))
-    attempts.granted()
-    attempts.granted()
+    attempts.granted(hops_of(roster_of())[0].candidates[0], NOW)
+    attempts.granted(hops_of(roster_of())[0].candidates[0], NOW)
     assert attempts.sent == 2
     assert isinstance(attempts.next(NOW, 0.5), Refusal)
 

@@ -165,7 +165,7 @@ def test_a_reload_that_drops_the_limit_leaves_what_was_heard():
 def test_view_and_repr():
     subject = budget()
     subject.window.spend(25, NOW)
-    assert subject.view(NOW) == (Axis.TOKENS, MINUTE, 100, 75, NOW + 15 * SECOND, Source.CONFIG)
+    assert subject.view(NOW) == (Axis.TOKENS, MINUTE, 100, 75, NOW + 15 * SECOND, Source.CONFIG, None)
     assert repr(subject) == f"<Budget tokens <TokenBucket 100/60s whole at {NOW + 15 * SECOND}> by config>"
 
 

@@ -240,7 +240,7 @@ def test_windows_and_charges_of_the_providers_that_are_known():
     assert {cerebras.algorithm(window) for window in ("rpm", "rpd", "tpm", "tpd")} == {"fixed"}
     assert cerebras.algorithm("tph") == "sliding"
     assert cerebras.charge == ChargeRule(output="assumed", assumed_output=16384)
-    assert groq.charge == ChargeRule(output="declared")
+    assert groq.charge == ChargeRule(output="declared", cached="free")
     assert CATALOG.providers["openai"].charge == ChargeRule()
     gemini = CATALOG.providers["gemini"]
     assert (gemini.algorithm("rpd"), gemini.timezone) == ("fixed", "America/Los_Angeles")

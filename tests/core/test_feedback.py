@@ -239,6 +239,14 @@ def test_A7_organization_is_named():
     assert limited("groq", {"error": {"message": text}}).organization == "org_01abcDEF"
 
 
+@pytest.mark.parametrize(
+    ("axis", "requested"), [("tokens per minute (TPM)", 32979), ("output tokens per minute (OTPM)", None), ("", None)]
+)
+def test_A8_what_a_refusal_took_the_request_for(axis, requested):
+    text = f"Request too large for model `m` in organization `org_1` on {axis}: Limit 8000, Requested 32979, reduce it"
+    assert limited("groq", {"error": {"message": text}}).requested == requested
+
+
 def test_H2_only_a_message_that_opens_with_it_condemns_a_key():
     quoted = {"error": {"message": "property 'Incorrect API key provided' is unsupported"}}
     answer = ProviderAnswer("openai", 400, [], json.dumps(quoted).encode())

@@ -270,6 +270,18 @@ def test_a_name_is_safe_as_a_header(text, value):
     assert header_text(text) == value
 
 
+def test_A8_what_a_refusal_requested_decides_what_is_reserved():
+    keys = keys_of(roster_of(keys_config(1)))
+    size = Size(400, 4000, 1, 0)
+    assert keys.cost(size) == Cost(100, 4000), "the catalog's rule"
+    keys.hear_requested(size, 105)
+    assert keys.cost(size).output_tokens == 0
+    keys.hear_requested(size, 4100)
+    assert keys.cost(size).output_tokens == 4000
+    keys.hear_requested(Size(0, 4000, 1, 30), 30)
+    assert keys.cost(size).output_tokens == 4000
+
+
 def test_nothing_tells_a_secret():
     roster = roster_of(keys_config(1))
     keys = keys_of(roster)

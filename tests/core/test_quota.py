@@ -242,6 +242,15 @@ def test_A8_settled_as_the_provider_charges(algorithm, rule, usage, remaining):
     assert [view.remaining for view in subject.views(NOW + 1)] == [9, remaining]
 
 
+@pytest.mark.parametrize(("cached", "remaining"), [("counted", [900, 895]), ("free", [980, 975])])
+def test_A8_what_came_from_a_prompt_cache_counts_where_the_provider_counts_it(cached, remaining):
+    specs = (LimitSpec(Axis.INPUT_TOKENS, MINUTE, 1000), tpm(1000))
+    subject = quota(*specs, rule=ChargeRule(cached=cached))
+    charge = admitted(subject, Cost(90, 0))
+    subject.settle(charge, Usage(100, 5, cached_tokens=80), NOW)
+    assert left(subject) == remaining
+
+
 def test_input_and_output_windows_are_settled_by_their_own():
     specs = [LimitSpec(axis, MINUTE, 100) for axis in (Axis.INPUT_TOKENS, Axis.OUTPUT_TOKENS, Axis.AUDIO_SECONDS)]
     subject = quota(*specs)

@@ -135,7 +135,7 @@ def test_A21_a_restored_quota_admits_no_more_than_the_one_that_was_kept(algorith
 def test_nothing_is_kept_of_a_quota_that_is_as_good_as_new():
     quota = quota_of(spec_of())
     assert capture(quota, "m", NOW) is None
-    charge = quota.admit(ONE, NOW)
+    charge = quota.try_admit(ONE, NOW)
     assert capture(quota, "m", NOW) is not None
     quota.settle(charge, None, NOW)
     assert capture(quota, "m", NOW + DAY) is None
@@ -144,7 +144,7 @@ def test_nothing_is_kept_of_a_quota_that_is_as_good_as_new():
 def test_what_is_older_than_its_window_is_over():
     quota = quota_of(spec_of("fixed"))
     for _ in range(60):
-        quota.admit(ONE, NOW)
+        quota.try_admit(ONE, NOW)
     state = capture(quota, "m", NOW)
     later = taken_up(state, spec_of("fixed"), NOW + MINUTE, saved_ns=NOW)
     assert views(later, NOW + MINUTE) == [(0, MINUTE, 60, 60), (1, MINUTE, 1000, 1000), (0, DAY, 600, 540)]
@@ -174,7 +174,7 @@ def test_a_cap_that_was_heard_too_long_ago_is_not_kept():
 
 def test_what_is_in_flight_stays_spent_and_leaves_its_place():
     quota = quota_of(spec_of(concurrency=1))
-    quota.admit(Cost(300, 0), NOW)
+    quota.try_admit(Cost(300, 0), NOW)
     again = taken_up(capture(quota, "m", NOW), spec_of(concurrency=1))
     assert views(again)[1] == (Axis.TOKENS, MINUTE, 1000, 700)
     assert again.inflight == 0
@@ -188,7 +188,7 @@ def test_A21_a_cooldown_is_kept_and_ends_with_one_probe(is_probing):
     saved_ns = NOW
     if is_probing:
         saved_ns = NOW + MINUTE
-        quota.admit(ONE, saved_ns)
+        quota.try_admit(ONE, saved_ns)
         assert quota.gate is Gate.PROBING
     again = taken_up(capture(quota, "m", saved_ns), spec_of(), saved_ns)
     assert again.free_at(ONE, NOW + SECOND) == NOW + MINUTE
@@ -229,7 +229,7 @@ def test_H6_what_an_error_text_said_ends_when_the_limit_is_edited():
 
 def test_H6_without_learning_nothing_learned_is_taken_up():
     quota = quota_of(spec_of())
-    quota.admit(ONE, NOW)
+    quota.try_admit(ONE, NOW)
     quota.learn([Reading(Axis.REQUESTS, MINUTE, 7, None, None, Source.HEADER)], NOW)
     quota.learn([Reading(Axis.TOKENS, HOUR, 70, 60, None, Source.BODY)], NOW)
     again = taken_up(capture(quota, "m", NOW), spec_of(learn=False))
@@ -241,7 +241,7 @@ def test_H6_without_learning_nothing_learned_is_taken_up():
 def test_H6_what_was_used_stays_used_under_another_limit(algorithm, requests):
     quota = quota_of(spec_of(algorithm))
     for _ in range(20):
-        quota.admit(ONE, NOW)
+        quota.try_admit(ONE, NOW)
     again = taken_up(capture(quota, "m", NOW), spec_of(algorithm, requests))
     assert views(again)[0] == (Axis.REQUESTS, MINUTE, requests, requests - 20)
 
@@ -251,7 +251,7 @@ def test_H6_what_was_used_stays_used_under_another_limit(algorithm, requests):
 def test_what_was_used_stays_used_by_another_way_of_counting(before, after):
     quota = quota_of(spec_of(before))
     for at in range(20):
-        quota.admit(ONE, NOW + at)
+        quota.try_admit(ONE, NOW + at)
     now = NOW + 19
     again = taken_up(capture(quota, "m", now), spec_of(after), now)
     assert [left for *_, left in views(again, now)] == [40, 980, 580]
@@ -262,7 +262,7 @@ def test_what_was_used_stays_used_by_another_way_of_counting(before, after):
 def test_when_the_clock_has_gone_back_nothing_is_closed_for_longer_than_its_window(algorithm, back_ns):
     quota = quota_of(spec_of(algorithm))
     for _ in range(60):
-        quota.admit(ONE, NOW)
+        quota.try_admit(ONE, NOW)
     quota.cool(NOW + 10 * SECOND)
     quota.learn([Reading(Axis.TOKENS, HOUR, 700, None, None, Source.BODY)], NOW)
     now = NOW - back_ns
@@ -280,7 +280,7 @@ def test_when_the_clock_has_gone_back_nothing_is_closed_for_longer_than_its_wind
 def test_clocks_of_two_processes_may_be_a_little_apart(back_ns):
     quota = quota_of(spec_of("sliding"))
     for at in range(20):
-        quota.admit(ONE, NOW - HOUR + at * MINUTE)
+        quota.try_admit(ONE, NOW - HOUR + at * MINUTE)
     again = taken_up(capture(quota, "m", NOW), spec_of("sliding"), NOW - back_ns, saved_ns=NOW)
     first_end = NOW - HOUR + DAY + DAY // 63
     assert views(again, first_end + MINUTE)[2][3] == views(quota, first_end + MINUTE)[2][3] > 580

@@ -72,7 +72,7 @@ def busy_house():
     """Something of every kind."""
     house = House()
     for at in range(2):
-        house.candidate(at=at).quota.admit(ONE, NOW)
+        house.candidate(at=at).quota.try_admit(ONE, NOW)
     house.candidate().quota.learn([Reading(Axis.TOKENS, MINUTE, 600, None, None, Source.HEADER)], NOW)
     house.candidate("groq/cooling").quota.cool(NOW + MINUTE)
     house.bench(Scope.KEY, Outcome.KEY_INVALID, None)
@@ -127,7 +127,7 @@ def test_only_what_has_changed_is_written():
     assert house.look().changed == first.changed  # not confirmed: all of it again
     house.state.confirm(first)
     assert not house.look()
-    house.candidate(at=1).quota.admit(ONE, NOW)
+    house.candidate(at=1).quota.try_admit(ONE, NOW)
     house.ownership.note(("file-3",), "groq/b")
     second = house.look()
     assert second.changed.keys() == {"quota groq/org-b m", "object file-3", SAVED_AT}
@@ -156,7 +156,7 @@ def test_a_cooldown_stays_until_its_probe_has_passed():
     quota = house.candidate("groq/cooling").quota
     later = NOW + 2 * DAY
     assert "quota groq/org-a cooling" in rows_of(house, later)
-    charge = quota.admit(ONE, later)
+    charge = quota.try_admit(ONE, later)
     quota.passed(charge)
     quota.settle(charge, None, later)
     assert "quota groq/org-a cooling" not in rows_of(house, later + 2 * DAY)
@@ -216,7 +216,7 @@ def test_when_the_clock_has_gone_back_a_bench_is_no_longer_than_it_was():
 def test_models_of_a_pool_are_taken_up_together():
     house = House(POOLED)
     for model in ("guard-1", "guard-2"):
-        house.candidate(f"groq/{model}").quota.admit(ONE, NOW)
+        house.candidate(f"groq/{model}").quota.try_admit(ONE, NOW)
     house = after(rows_of(house), POOLED)
     assert [view.remaining for view in house.candidate("groq/guard-1").quota.views(NOW)] == [98]
     assert house.candidate("groq/guard-2").quota is house.candidate("groq/guard-1").quota
@@ -224,7 +224,7 @@ def test_models_of_a_pool_are_taken_up_together():
 
 def test_a_model_that_has_left_its_pool_begins_anew():
     house = House(POOLED)
-    house.candidate("groq/guard-1").quota.admit(ONE, NOW)
+    house.candidate("groq/guard-1").quota.try_admit(ONE, NOW)
     house = after(rows_of(house), LIMITED)
     assert [view.remaining for view in house.candidate("groq/guard-1").quota.views(NOW)] == [50, 100]
 
@@ -242,8 +242,8 @@ def test_accounts_and_providers_that_left_the_configuration_are_let_go():
 @pytest.mark.parametrize("name", ["\ud800", "m" * 2000])
 def test_names_that_callers_make_up_keep_nothing_else_from_being_saved(name):
     house = House()
-    house.candidate(f"groq/{name}").quota.admit(ONE, NOW)
-    house.candidate().quota.admit(ONE, NOW)
+    house.candidate(f"groq/{name}").quota.try_admit(ONE, NOW)
+    house.candidate().quota.try_admit(ONE, NOW)
     house.bench(Scope.TARGET, Outcome.MODEL_UNAVAILABLE, target=f"groq/{name}")
     batch = house.look()
     assert batch.changed.keys() == {"quota groq/org-a m", SAVED_AT}
@@ -260,11 +260,11 @@ def test_a_provider_s_words_may_be_no_unicode():
 def test_E1_a_look_is_cut_into_slices():
     house = House()
     for n in range(3 * SLICE):
-        house.candidate(f"groq/model-{n}").quota.admit(ONE, NOW)
+        house.candidate(f"groq/model-{n}").quota.try_admit(ONE, NOW)
     batch, steps = Batch(), 0
     for _ in house.state.look(batch, NOW):
         steps += 1
-        house.candidate(f"groq/more-{steps}").quota.admit(ONE, NOW)  # others go on meanwhile
+        house.candidate(f"groq/more-{steps}").quota.try_admit(ONE, NOW)  # others go on meanwhile
         house.roster.calibration(f"groq/more-{steps}")
         house.bench(Scope.TARGET, Outcome.MODEL_UNAVAILABLE, target=f"groq/more-{steps}")
         house.ownership.note((f"file-{steps}",), "groq/a")

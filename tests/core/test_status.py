@@ -44,6 +44,7 @@ def test_I3_a_quiet_house():
             {"name": "b", "account": "org", "present": False},
         ],
         "accounts": {"org": []},
+        "usable_keys": 1,
     }
     assert status["groq-2"]["url"] == "http://[::1]:9/v1"
     assert status["groq-2"]["accounts"] == {"a": []}
@@ -66,6 +67,7 @@ def test_I3_every_window_with_what_is_left_and_who_said_so():
     assert (windows["tokens", 60]["limit"], windows["tokens", 60]["source"]) == (3000, "body")
     assert (windows["requests", 86400]["limit"], windows["requests", 86400]["source"]) == (1000, "header")
     assert windows["requests", 86400]["resets_in_s"] == 0
+    assert [windows[kind].get("drift") for kind in (("requests", 60), ("requests", 86400))] == [None, 0]
 
 
 def test_I3_of_an_account_every_model_that_was_asked_for():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.core.limits import ChargeRule, Cost
-from sidecar.core.tokens import Calibration, Kind, cost, kind, text_bytes
+from sidecar.core.tokens import Calibration, Kind, SizedRequest, cost, kind, text_bytes
 
 
 @pytest.mark.parametrize(("size", "tokens"), [(0, 0), (1, 1), (4, 1), (5, 2), (4000, 1000)])
@@ -164,3 +164,26 @@ def test_any_bytes_are_of_some_kind(body):
 
 def test_repr():
     assert repr(Calibration()) == "<Calibration 4 bytes per token>"
+
+
+@pytest.mark.parametrize(
+    ("declared", "requested", "counted"),
+    [(4000, 4100, True), (4000, 110, False), (50, 150, None), (0, 110, None)],  # fifty are too few to tell
+)
+def test_A8_a_refusal_tells_whether_declared_output_is_charged(declared, requested, counted):
+    told = SizedRequest(400, declared, requested)
+    assert Calibration().hear_requested(told, None) is counted
+    for known in (False, True):
+        assert Calibration().hear_requested(told, known) is (known if counted is None else counted)
+
+
+def test_A8_a_refusal_tells_what_the_prompt_is_taken_for():
+    calibration = Calibration()
+    for _ in range(60):
+        calibration.hear_requested(SizedRequest(4000, 2000, 4000), None)
+    assert calibration.estimate(4000) in range(1950, 2001)
+    before = calibration.milli_bytes
+    calibration.hear_requested(SizedRequest(400, 0, 32979), None)  # hidden defaults are no prompt
+    calibration.hear_requested(SizedRequest(400, 0, 0), None)
+    calibration.hear_requested(SizedRequest(400, 50, 100), None)
+    assert calibration.milli_bytes == before

@@ -1,0 +1,64 @@
+"""Which conversation a request continues, and which key served its last turn: prompt caches belong to a key (J4).
+
+A conversation is known by its beginning, the system prompt and the first thing the user said, found by looking for
+bytes: nothing is parsed, and a wrong guess costs one cache miss. The memory is bounded, and forgets after five minutes
+as providers' caches do. Decides nothing about keys: `keys.py` follows it only as far as balance allows.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sidecar.core.limits import MINUTE
+
+_REMEMBERED_NS = 5 * MINUTE
+_CAPACITY = 10_000  # about 200 bytes each
+_SEARCHED_BYTES = 1 << 20
+_HEAD_BYTES = 512  # up to the end of what counts: the end of the system prompt, and the user's first words
+# the first text of the first message of a user, as clients write it: the role, then its content, whole or in parts
+_USER = re.compile(
+    rb'"user"\s*,\s*"content"\s*:\s*(?:\[\s*\{[^\]"]*"type"\s*:\s*"text"\s*,\s*"text"\s*:\s*)?"[^"\\]{0,256}'
+)
+
+
+Turn = tuple[int, bool]
+"""A number that the turns of a conversation share, and whether it has been answered before. Plain, for it is made on
+the hot path: a named one costs a quarter of all that is done here."""
+
+
+def turn_of(body: bytes) -> Turn | None:
+    """Which conversation a JSON body is a turn of; None where it has no message of a user as clients write it."""
+    first = _USER.search(body, 0, _SEARCHED_BYTES)
+    if first is None:
+        return None
+    end = first.end()
+    head = body[end - _HEAD_BYTES : end] if end > _HEAD_BYTES else body[:end]
+    return hash(head), body.find(b'"assistant"', end, end + _SEARCHED_BYTES) > 0
+
+
+class Pins:
+    """The key that served each conversation last; the one used longest ago is forgotten first."""
+
+    __slots__ = ("_capacity", "_pins")
+
+    def __init__(self, capacity: int = _CAPACITY) -> None:
+        self._capacity = capacity
+        self._pins: dict[int, tuple[str, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._pins)
+
+    def key_of(self, conversation: int, now_ns: int) -> str | None:
+        """The ident of the key that served it, as long as a prompt cache may remember."""
+        pin = self._pins.get(conversation)
+        return pin[0] if pin is not None and pin[1] > now_ns else None
+
+    def note(self, conversation: int, key: str, now_ns: int) -> None:
+        """That key serves it now."""
+        pins = self._pins
+        if pins.pop(conversation, None) is None and len(pins) >= self._capacity:
+            del pins[next(iter(pins))]
+        pins[conversation] = (key, now_ns + _REMEMBERED_NS)
+
+    def __repr__(self) -> str:
+        return f"<Pins {len(self._pins)} of {self._capacity}>"
