@@ -18,6 +18,7 @@ OTHER_KEY = {
     Outcome.SERVER_ERROR,
 }
 REPEATED = {Outcome.BUSY, Outcome.SERVER_ERROR, Outcome.CONNECT_FAILED, Outcome.BROKEN}
+RELAYED_ALONE = {Outcome.NOT_FOUND, Outcome.MODEL_UNAVAILABLE, Outcome.FIELD_NEEDED}
 KEYS_FAULT = {Outcome.KEY_INVALID, Outcome.KEY_UNPAID, Outcome.KEY_FORBIDDEN}
 CALLERS_FAULT = {Outcome.TOO_LARGE, Outcome.BAD_REQUEST, Outcome.NOT_FOUND}
 NOBODYS_FAULT = {Outcome.OK, Outcome.CLIENT_GONE, Outcome.RATE_LIMITED, Outcome.CONCURRENCY}
@@ -30,7 +31,7 @@ def test_B9_every_outcome_has_one_row(outcome):
     then = Next.RELAY if outcome in RELAYED else Next.KEY if outcome in OTHER_KEY else others
     assert rule.then is then
     assert rule.may_retry is (outcome in REPEATED)
-    assert rule.relays_alone is (outcome in (Outcome.NOT_FOUND, Outcome.MODEL_UNAVAILABLE))
+    assert rule.relays_alone is (outcome in RELAYED_ALONE)
 
 
 @pytest.mark.parametrize("outcome", [Outcome.AMBIGUOUS, Outcome.HEADERS_TIMEOUT, Outcome.CONTENT_TIMEOUT])
