@@ -28,6 +28,7 @@ class Disk:
         self.failure = None
         self.gate = asyncio.Event()
         self.gate.set()
+        self.is_saving = False
         self.is_closed = False
 
     async def load(self):
@@ -37,8 +38,11 @@ class Disk:
 
     async def save(self, changed, removed):
         assert not self.is_closed
+        assert not self.is_saving
         self.saves += 1
+        self.is_saving = True
         await self.gate.wait()
+        self.is_saving = False
         if self.failure is not None:
             raise self.failure
         self.rows = {name: row for name, row in self.rows.items() if name not in removed} | changed
@@ -88,6 +92,7 @@ async def test_A21_what_has_changed_is_saved_every_second(stage):
     stage.bench("n")
     await stage.pass_time()
     assert "quota groq/org-a n" in stage.store.rows
+    await stage.pass_time()
     assert stage.store.saves == 2
 
 

@@ -215,7 +215,7 @@ async def test_B1_a_request_whose_caller_leaves_in_the_same_turn_gives_its_place
 
 
 async def test_a_task_that_never_began_gives_its_place_back(conversing):
-    async with conversing() as (stage, client):
+    async with conversing(wait_for_ever) as (stage, client):
         await settle()
         protocol = connection(stage)
         protocol.data_received(post(b"{}"))
