@@ -215,6 +215,7 @@ class Sidecar:
             "waiting": self._gateway.room.waiting,
             "state": self._persistence.status(),
             "usage": self._gateway.totals,
+            "ambiguous": self._gateway.ambiguous,
             "connections": {"open": self._pool.open, "idle": self._pool.idle, "leased": self._pool.leased},
         }
         return msgspec.json.encode(counts | {"providers": status})

@@ -46,7 +46,7 @@ class House:
         return task
 
     async def _wait(self, name, places, until_ns):
-        granted = await self.room.wait(places, until_ns)
+        granted = await self.room.wait(places, until_ns, len(self.tasks))
         self.order.append((name, granted and granted[0].key.name, (self.clock.now_ns() - NOW) / SECOND))
         return granted
 

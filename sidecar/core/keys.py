@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sidecar.core.health import FOREVER_NS, Standing
+from sidecar.core.breaker import Breaker
+from sidecar.core.health import FOREVER_NS, Bar, Standing
 from sidecar.core.http import Header
 from sidecar.core.limits import Cost
 from sidecar.core.outcomes import Feedback, Outcome, Scope
@@ -23,24 +24,28 @@ _SAMPLED = 8
 
 
 class Candidate:
-    """One key at one target: the quota it draws on and the standings it depends on."""
+    """One key at one target: the quota it draws on, the standings it depends on, and the target's breaker."""
 
-    __slots__ = ("at_model", "at_provider", "key", "labels", "of_key", "quota", "target")
+    __slots__ = ("at_model", "at_provider", "breaker", "key", "labels", "of_key", "quota", "target")
 
-    def __init__(self, target: Target, key: Key, quota: Quota, standings: tuple[Standing, Standing, Standing]) -> None:
+    def __init__(  # its parts, and what it is in one tuple
+        self, target: Target, key: Key, quota: Quota, standings: tuple[Standing, Standing, Standing], breaker: Breaker
+    ) -> None:
         self.target = target
         self.key = key
         self.quota = quota
         self.at_provider, self.of_key, self.at_model = standings
+        self.breaker = breaker
         self.labels: list[Header] = [
             (b"x-sidecar-provider", header_text(target.provider.name)),
             (b"x-sidecar-model", header_text(target.model)),
             (b"x-sidecar-key", header_text(key.name)),
         ]
 
-    def standing(self) -> Standing:
-        """The standing that bars it longest: the target's, the key's, or the key's at this model."""
-        return max(self.at_provider, self.of_key, self.at_model, key=_until)
+    def standing(self) -> Bar:
+        """What bars it longest: the target's breaker, or the standing of the target, the key, or the key here."""
+        bars: tuple[Bar, ...] = (self.at_provider, self.of_key, self.at_model, self.breaker)
+        return max(bars, key=_until)
 
     def apply(self, feedback: Feedback, now_ns: int) -> None:
         """Take over what an answer says about the time to come, as far as it reaches."""
@@ -67,7 +72,7 @@ def header_text(text: str) -> bytes:
     return "".join(c if "!" <= c <= "~" or c == " " else "?" for c in text[:256]).encode("ascii")
 
 
-def _until(standing: Standing) -> int:
+def _until(standing: Bar) -> int:
     return standing.until_ns
 
 
@@ -131,7 +136,10 @@ class Keys:
         if best is None:
             return None
         charge = best.quota.try_admit(cost, now_ns)
-        return None if charge is None else (best, charge)
+        if charge is None:
+            return None
+        best.breaker.enter(charge, now_ns)
+        return best, charge
 
     def outlook(self, cost: Cost, now_ns: int, passed_over: Collection[Candidate]) -> Outlook:
         """What to expect of this target when `admit` found nothing. Off the hot path: looks at every key."""
@@ -169,6 +177,7 @@ def _may_call(candidate: Candidate, cost: Cost, now_ns: int, passed_over: Collec
         candidate.of_key.until_ns > now_ns
         or candidate.at_provider.until_ns > now_ns
         or candidate.at_model.until_ns > now_ns
+        or candidate.breaker.until_ns > now_ns
         or not candidate.key.is_present
         or candidate.quota.has_waiters  # newcomers never overtake those who wait
         or (passed_over and candidate in passed_over)

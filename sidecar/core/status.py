@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from sidecar.core.breaker import Breaker, State
 from sidecar.core.health import FOREVER_NS, Standing
 from sidecar.core.limits import SECOND
 from sidecar.core.quota import Quota
@@ -44,6 +45,16 @@ class Bench(msgspec.Struct, omit_defaults=True):
     message: str = ""
 
 
+class BreakerStatus(msgspec.Struct, omit_defaults=True):
+    """A breaker that is not closed. `for_s`: how long nobody calls; the next who does is a probe."""
+
+    state: str
+    reason: str
+    for_s: float
+    trips: int
+    message: str = ""
+
+
 class KeyStatus(msgspec.Struct, omit_defaults=True):
     """One key, by its label."""
 
@@ -55,13 +66,14 @@ class KeyStatus(msgspec.Struct, omit_defaults=True):
 
 
 class ProviderStatus(msgspec.Struct, omit_defaults=True):
-    """One provider. `benched`: by model; "" for requests that name none."""
+    """One provider. `benched`: by model; "" for requests that name none; `breakers` likewise."""
 
     name: str
     url: str
     keys: list[KeyStatus]
     accounts: dict[str, list[QuotaStatus]]
     benched: dict[str, Bench] = {}
+    breakers: dict[str, BreakerStatus] = {}
 
 
 def status_of(roster: Roster, now_ns: int) -> list[ProviderStatus]:
@@ -87,6 +99,11 @@ def _provider(roster: Roster, provider: Provider, quotas: dict[str, list[Quota]]
             for name, standing in roster.health.targets.items()
             if name.partition("/")[0] == provider.name and (bench := _bench(standing, now_ns)) is not None
         },
+        breakers={
+            name.partition("/")[2]: _breaker(breaker, now_ns)
+            for name, breaker in roster.health.breakers.items()
+            if name.partition("/")[0] == provider.name and breaker.state is not State.CLOSED
+        },
     )
 
 
@@ -106,6 +123,13 @@ def _bench(standing: Standing, now_ns: int) -> Bench | None:
         return None
     is_final = standing.until_ns >= FOREVER_NS
     return Bench(standing.cause.value, None if is_final else _seconds(standing.until_ns - now_ns), standing.message)
+
+
+def _breaker(breaker: Breaker, now_ns: int) -> BreakerStatus:
+    reason = breaker.cause.value if breaker.cause else ""
+    return BreakerStatus(
+        breaker.state.value, reason, _seconds(breaker.until_ns - now_ns), breaker.trips, breaker.message
+    )
 
 
 def _quota(quota: Quota, now_ns: int) -> QuotaStatus:
