@@ -8,57 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from sidecar.core.access import Record
-from sidecar.core.affinity import Ownership, created_ids
-from sidecar.core.answer import answer_headers, cleaned, redacted
-from sidecar.core.attempts import Attempts, Policy, Send
+from sidecar.core.affinity import created_ids
+from sidecar.core.answer import answer_headers, cleaned
+from sidecar.core.attempts import Send
 from sidecar.core.call import Call
 from sidecar.core.fallback import Next
-from sidecar.core.feedback import ProviderAnswer, classify
-from sidecar.core.http import Header, Request, find
+from sidecar.core.http import Header
 from sidecar.core.limits import Usage
 from sidecar.core.outcomes import Fault, Feedback, Outcome, Scope
 from sidecar.core.outgoing import Outgoing, prepare
 from sidecar.core.paths import Endpoint, needs_model
 from sidecar.core.ratelimit_headers import read as read_limits
-from sidecar.core.rejections import Rejections
 from sidecar.core.settlement import settle
-from sidecar.core.snapshot import Snapshot
-from sidecar.core.usage import Totals, decoded
-from sidecar.interfaces import ClientGone, Clock, Reply
+from sidecar.interfaces import ClientGone
+from sidecar.job import Job, Shells
+from sidecar.judging import Question, judged, read_error, unpacked
 from sidecar.relay import Delivery, Relay, Waits
-from sidecar.upstream.pool import Pool
 from sidecar.upstream.response import Response
-from sidecar.waiting import WaitingRoom
-
-ERROR_MAX_BYTES = 1 << 20  # of an error's body; a longer one is cut, and its connection closed
-
-
-class Shells(Protocol):
-    """What an attempt is made with. `ambiguous`: how many connections were lost when the request may have been served
-    (acceptance B13)."""
-
-    clock: Clock
-    pool: Pool
-    ownership: Ownership
-    room: WaitingRoom
-    rejections: Rejections
-    totals: Totals
-    ambiguous: int
-
-
-class Job(NamedTuple):
-    """One request on its way."""
-
-    snapshot: Snapshot
-    request: Request
-    reply: Reply
-    record: Record
-    call: Call
-    policy: Policy
-    attempts: Attempts
 
 
 class _Error(NamedTuple):
@@ -85,9 +53,9 @@ class Attempt:
         self.is_closed = False
         self._response: Response | None = None
         self._relay: Relay | None = None
-        self._error: _Error | None = None
         self._outgoing: Outgoing | None = None
         self._flaw: Delivery | None = None  # why an answer of status 200 is none
+        self._error: _Error | None = None
 
     async def obtain(self) -> Attempt | None:
         """Itself, once it has an answer for the caller: first content, or an error that is the caller's own; None when
@@ -97,8 +65,7 @@ class Attempt:
         try:
             fit = shells.rejections.fit(candidate.target, job.call.surface.endpoint, shells.clock.now_ns())
             outgoing = prepare(job.call, job.request, candidate, job.snapshot.config.retry.strict, fit)
-            self._outgoing = outgoing
-            job.record.dropped = outgoing.dropped
+            self._outgoing, job.record.dropped = outgoing, outgoing.dropped
             headers_ns = min(shells.clock.now_ns() + _headers_wait_ns(job), job.policy.deadline_ns)
             origin = candidate.target.provider.origin
             response = await shells.pool.exchange(origin, outgoing.head, outgoing.body, headers_ns, self)
@@ -172,8 +139,7 @@ class Attempt:
 
     def _sign(self) -> None:
         """Put its name to the record: who asks, or who answers."""
-        record, candidate = self._job.record, self.send.candidate
-        target = candidate.target
+        record, candidate, target = self._job.record, self.send.candidate, self.send.candidate.target
         record.attempts = self._job.attempts.sent
         record.provider, record.target_model, record.key = target.provider.name, target.model, candidate.key.name
         record.dropped = () if self._outgoing is None else self._outgoing.dropped
@@ -195,18 +161,22 @@ class Attempt:
         if flaw is None:
             return True
         self._flaw = flaw
-        feedback = self._reconsider(response, outgoing, flaw)
+        # an answer of status 200 that is none, found out before anything was passed on: it counts as what it is
+        if flaw.error is None:
+            feedback = Feedback(flaw.outcome, Scope.TARGET, None, message=flaw.detail)
+        else:
+            feedback = judged(shells, job, Question(self.send, outgoing, response), flaw.error)
         self.outcome = feedback.outcome
         if job.attempts.failed(candidate, feedback, response.status) is not Next.RELAY:
             return False
-        self._error = _Error(feedback.outcome, flaw.held, _unpacked(response, flaw.held), True)
+        self._error = _Error(feedback.outcome, flaw.held, unpacked(response, flaw.held), True)
         return True
 
     async def _judge(self, response: Response, outgoing: Outgoing) -> bool:
         """Read an error answer and do as the table says: keep it for the caller, or go on elsewhere."""
-        body = await self._error_body(response)
-        plain = _unpacked(response, body)
-        feedback = self._feedback(response, outgoing, plain)
+        body = await read_error(self._shells, self._job, response)
+        plain = unpacked(response, body)
+        feedback = judged(self._shells, self._job, Question(self.send, outgoing, response), plain)
         self.outcome = feedback.outcome
         self._error = _Error(feedback.outcome, body, plain, False)
         return self._job.attempts.failed(self.send.candidate, feedback, response.status) is Next.RELAY
@@ -227,55 +197,7 @@ class Attempt:
             keys = job.attempts.hop_of(candidate)
             keys.calibration.report(job.call.size.input_bytes, delivery.usage.input_tokens)
         if delivery.created:
-            ids = _ids(job.call, job.request.method, delivery.created)
-            self._shells.ownership.note(ids, candidate.key.ident)
-
-    def _reconsider(self, response: Response, outgoing: Outgoing, flaw: Delivery) -> Feedback:
-        """An answer of status 200 that is none, found out before anything was passed on: it counts as what it is."""
-        if flaw.error is not None:
-            return self._feedback(response, outgoing, flaw.error)
-        return Feedback(flaw.outcome, Scope.TARGET, None, message=flaw.detail)
-
-    def _feedback(self, response: Response, outgoing: Outgoing, body: bytes) -> Feedback:
-        """What an error says, taken over into the quota and the standings it concerns."""
-        job, (candidate, charge) = self._job, self.send
-        now_ns = self._shells.clock.now_ns()
-        provider = candidate.target.provider
-        calendar = candidate.quota.spec.calendar
-        cost = job.attempts.hop_of(candidate).cost(job.call.size)
-        answer = ProviderAnswer(
-            provider.dialect,
-            response.status,
-            response.headers,
-            redacted(body, candidate.key),
-            cost.input_tokens,
-            calendar.next_after(now_ns) if calendar is not None else None,
-            outgoing.body if outgoing.may_lose_fields else b"",
-        )
-        feedback = classify(answer, now_ns)
-        # given back first: what the provider says is left does not count a request that it refused
-        settle(candidate, charge, feedback.outcome, None, now_ns)
-        if provider.learns:
-            candidate.quota.learn(feedback.readings, now_ns)
-        candidate.apply(feedback, now_ns)
-        return self._remembered(feedback, now_ns)
-
-    def _remembered(self, feedback: Feedback, now_ns: int) -> Feedback:
-        """The same, what it says of fields being remembered; remedies that contradict those known before are none."""
-        target, endpoint, remedies = self.send.candidate.target, self._job.call.surface.endpoint, feedback.remedies
-        if not remedies or self._shells.rejections.note(target, endpoint, remedies, now_ns):
-            return feedback
-        return feedback._replace(outcome=Outcome.FIELD_NEEDED, remedies=())
-
-    async def _error_body(self, response: Response) -> bytes:
-        job = self._job
-        until_ns = min(self._shells.clock.now_ns() + job.snapshot.config.timeouts.idle, job.policy.deadline_ns)
-        pieces: list[bytes] = []
-        length = 0
-        while length < ERROR_MAX_BYTES and (chunk := await response.read(until_ns)):
-            pieces.append(chunk)
-            length += len(chunk)
-        return b"".join(pieces)
+            self._shells.ownership.note(_ids(job.call, job.request.method, delivery.created), candidate.key.ident)
 
 
 def _ids(call: Call, method: bytes, created: bytes | str) -> tuple[str, ...]:
@@ -284,11 +206,6 @@ def _ids(call: Call, method: bytes, created: bytes | str) -> tuple[str, ...]:
     # of streamed answers only those of the Responses API are kept by default, others when asked
     is_kept = call.surface.endpoint is Endpoint.RESPONSES or call.envelope.store
     return (created,) if is_kept else ()
-
-
-def _unpacked(response: Response, body: bytes) -> bytes:
-    encoding = find(response.headers, b"content-encoding")
-    return body if encoding is None else decoded(body, encoding) or b""
 
 
 def _headers_wait_ns(job: Job) -> int:

@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from sidecar.attempt import Attempt, Job
+from sidecar.attempt import Attempt
 from sidecar.core.access import Record
 from sidecar.core.affinity import Ownership
 from sidecar.core.answer import refusal_headers
@@ -28,6 +28,7 @@ from sidecar.core.snapshot import Snapshot
 from sidecar.core.usage import Totals
 from sidecar.hedge import race
 from sidecar.interfaces import ClientGone, Clock, Reply, sleep_until
+from sidecar.job import Job
 from sidecar.models import ModelDirectory
 from sidecar.upstream.pool import Pool
 from sidecar.waiting import WaitingRoom

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 
-from sidecar.attempt import Attempt, Job, Shells
+from sidecar.attempt import Attempt
+from sidecar.job import Job, Shells
 from sidecar.upstream.deadline import until
 
 

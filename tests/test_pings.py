@@ -83,7 +83,7 @@ async def test_B8_no_ping_into_the_middle_of_an_event():
     async with asyncio.timeout(WATCHDOG_S), Scripted(script) as provider:
         response = await pool.exchange(provider.origin, *ask_for(), clock.now_ns() + SECOND)
         relay = Relay(clock, response, caller, Waits(99 * SECOND, 99 * SECOND, 1 << 62, 5 * SECOND), "openai")
-        holding = asyncio.ensure_future(relay.hold(False, True))
+        holding = asyncio.ensure_future(relay.hold(b"POST", True))
         await settle(50)
         clock.advance(5 * SECOND)
         assert await holding is None

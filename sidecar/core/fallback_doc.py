@@ -35,6 +35,8 @@ MEANINGS = {
     Outcome.KEY_FORBIDDEN: "the key may not use this model",
     Outcome.MODEL_UNAVAILABLE: "unknown, retired or not for this request",
     Outcome.NOT_FOUND: "no such path or object there",
+    Outcome.FIELD_REJECTED: "a field that this target does not take, and the answer can do without",
+    Outcome.FIELD_NEEDED: "such a field, without which the answer would be another one",
     Outcome.SERVER_ERROR: "the server failed, or sent an error or nothing inside a 200",
     Outcome.BAD_REQUEST: "any other 4xx: the request itself is wrong",
     Outcome.CONNECT_FAILED: "no connection (name, TCP, TLS): no byte of the request was sent",
@@ -46,6 +48,7 @@ MEANINGS = {
     Outcome.HEDGED: "another target, asked beside this one, answered first",
 }
 _THEN = {
+    Next.AGAIN: "the same target, without the field",
     Next.KEY: "another key of the target, then the next target",
     Next.TARGET: "the next target",
     Next.RELAY: "to the caller, as it came",
