@@ -57,6 +57,8 @@ async def test_the_first_target_may_still_win(tmp_path, stream):
         assert (answer.status, answer.headers["x-sidecar-provider"]) == (200, "groq")
         assert (answer.headers["x-sidecar-attempts"], reasons(answer)) == ("2", ["cerebras/gpt-oss-120b: hedged"])
         await until(lambda: counts(rig, "cerebras") == (1, 1, 0))
+        line = rig.requests[-1]
+        assert (line["provider"], line["target_model"], line["attempts"]) == ("groq", "openai/gpt-oss-120b", 2)
 
 
 async def test_both_are_charged_for_what_they_will_charge(tmp_path):
