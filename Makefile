@@ -3,6 +3,7 @@
 #   make test    the whole suite, as CI runs it       make check   format, lint and types only
 #   make demo    see it work, without a key           make lock    pin all dependencies anew
 #   make venv    only the environment in .venv        make clean   remove all that was made
+#   make bench   the measurements of bench/, some ten minutes on a quiet machine (never part of CI)
 #
 # PYTHON=python3.13 make test   uses another interpreter (after `make clean`)
 
@@ -17,10 +18,11 @@ COMPILE := build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe -
 
 NODE_LOCK := $(wildcard tests/node/package-lock.json)
 NODE_MADE := $(NODE_LOCK:package-lock.json=node_modules/.made)
+BENCHES := $(filter-out bench/lib_%,$(wildcard bench/*.py))
 
 .DEFAULT_GOAL := test
 .NOTPARALLEL:
-.PHONY: test check demo venv lock clean system
+.PHONY: test check demo bench bench-env venv lock clean system
 
 test: system venv $(NODE_MADE) check
 	$(BIN)/pytest --cov
@@ -32,6 +34,13 @@ check: venv
 
 demo: venv
 	$(BIN)/sidecar demo
+
+# Each script answers one question and fails when it misses its target; all are run, whatever the others find.
+bench: venv bench-env
+	@failed=""; for script in $(BENCHES); do $(BIN)/python $$script || failed="$$failed $$script"; done; \
+	[ -z "$$failed" ] || { echo "targets missed by:$$failed" >&2; exit 1; }
+
+bench-env: build/litellm/.made bench/node/node_modules/.made
 
 venv: $(MADE)
 
@@ -66,8 +75,14 @@ system:
 		echo "The tests need more than is installed; run this first: sudo apt-get install -y$$missing" >&2; exit 1; \
 	fi
 
-tests/node/node_modules/.made: tests/node/package-lock.json
-	cd tests/node && npm ci --no-audit --no-fund
+%/node_modules/.made: %/package-lock.json
+	cd $* && npm ci --no-audit --no-fund
+	@touch $@
+
+# LiteLLM's proxy, which goodput is compared with, apart from everything of ours.
+build/litellm/.made: bench/litellm.txt
+	$(PYTHON) -m venv --clear build/litellm
+	build/litellm/bin/pip install --quiet --disable-pip-version-check -r bench/litellm.txt
 	@touch $@
 
 # PyPI's own hashes, whatever index this machine's pip is told to use.
@@ -82,5 +97,5 @@ lock:
 	$(COMPILE) --upgrade --constraint requirements.lock --output-file requirements-dev.lock -
 
 clean:
-	rm -rf .venv build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache tests/node/node_modules
+	rm -rf .venv build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache */node/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

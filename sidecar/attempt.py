@@ -150,7 +150,7 @@ class Attempt:
         quota, provider = candidate.quota, candidate.target.provider
         now_ns = shells.clock.now_ns()
         if provider.learns:
-            quota.learn(read_limits(provider.dialect, response.headers, now_ns), now_ns)
+            quota.learn(read_limits(provider.dialect, response.headers, now_ns), now_ns, charge)
         quota.passed(charge)
         if response.status < 300:
             candidate.breaker.heard(charge)
@@ -194,8 +194,7 @@ class Attempt:
         """What a finished answer teaches: the size of tokens, and who owns what it created."""
         job, candidate = self._job, self.send.candidate
         if delivery.usage is not None and job.call.size.input_bytes:
-            keys = job.attempts.hop_of(candidate)
-            keys.calibration.report(job.call.size.input_bytes, delivery.usage.input_tokens)
+            job.attempts.hop_of(candidate).report(job.call.size, delivery.usage.input_tokens)
         if delivery.created:
             self._shells.ownership.note(_ids(job.call, job.request.method, delivery.created), candidate.key.ident)
 

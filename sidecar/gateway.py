@@ -65,7 +65,7 @@ class Gateway:
             self.room.poke(quota)  # a raised limit admits at once, also those who wait already (A23)
         self._budget.share = snapshot.config.retry.budget
         self._models.forget()
-        self.rejections.forget()
+        self.rejections.forget()  # it is about providers that are no more, and would keep their keys
 
     def enter(self, method: bytes, target: bytes, headers: list[Header], length: int | None) -> Refusal | Place:
         """Decide on a request by its head alone."""

@@ -6,11 +6,13 @@ What a caller gets is compared, byte for byte, with the answer of a twin of the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 import msgspec
 import pytest
 
+from sidecar.core.http import find
 from sidecar.sim.config import SimConfig
 from sidecar.sim.faults import Fault
 from tests.fakes import FakeClock
@@ -66,6 +68,7 @@ async def test_B14_a_stream_is_the_direct_one_to_the_byte_and_its_usage_is_known
             assert relayed.body == direct
             assert b"usage" not in relayed.body
             assert relayed.body.endswith(b"data: [DONE]\n\n")
+            assert find(rig.sims["sim"].requests[-1][1].headers, b"accept-encoding") is None, "it could not be read"
             assert arrived(rig)["stream_options"] == (more.get("stream_options") or {}) | ASKED["stream_options"]
         lines = rig.requests
         assert [line["outcome"] for line in lines] == ["ok"] * 4
@@ -97,6 +100,7 @@ async def test_B14_where_usage_comes_by_itself_nothing_is_asked_and_nothing_take
         relayed, direct = await both(rig, body)
         assert relayed.body == direct
         assert rig.sims["sim"].requests[-1][1].body == msgspec.json.encode(body)
+        assert find(rig.sims["sim"].requests[-1][1].headers, b"accept-encoding") is not None
         assert rig.requests[-1]["tokens_out"] == 32
 
 
@@ -146,7 +150,27 @@ async def test_B14_a_stream_that_breaks_off_is_the_direct_one_as_far_as_it_went(
         assert relayed.body.startswith(direct)
 
 
+HALF = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"half a'
+WHOLE = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"x"}}],"usage":null}\n\n'
+
+
+async def _serve_half(reader, writer):
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n" + WHOLE + HALF)
+    writer.close()
+
+
 async def test_B14_a_half_event_is_not_lost_when_the_stream_breaks(tmp_path):
+    server = await asyncio.start_server(_serve_half, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    config = f"providers: [{{name: table, base_url: '{url}'}}]\n"
+    async with asyncio.timeout(WATCHDOG_S), server, running(tmp_path, config, {}) as rig:
+        answer = await rig.post(body=chat("m", stream=True))
+        assert answer.body.startswith(WHOLE.replace(b',"usage":null', b"") + HALF + b'\n\ndata: {"error":')
+
+
+async def test_B14_silence_ends_a_stream_as_it_would_without_asking(tmp_path):
     clock = DrivenClock()
     async with house(tmp_path, extra="timeouts: {idle: 5s}\n", clock=clock) as rig:
         rig.fault("sim", Fault("stall_after_headers", after_chunks=4))
@@ -264,6 +288,8 @@ async def test_I2_errors_and_lists_are_no_answers_of_a_model(tmp_path):
     async with asyncio.timeout(WATCHDOG_S), running(tmp_path, MIXED, MIXED_SIMS) as rig:
         rig.fault("groq", Fault("status", status=400, model="lost"))
         assert (await rig.post(body=chat("lost"))).status == 400
+        rig.fault("groq", Fault("error_event", model="m"))
+        assert (await rig.post(body=chat("groq/m"), x_sidecar_fallback="off")).json["error"]
         assert (await rig.get("/v1/models")).status == 200
         assert (await rig.get("/v1/files")).status == 200
         assert (await rig.status())["usage"] == {"input_tokens": 0, "output_tokens": 0, "unknown_answers": 0}

@@ -42,9 +42,8 @@ class AdminServer:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.method not in ("GET", "HEAD"):
-            answer = _refused(Refusal(Reason.METHOD_NOT_ALLOWED, "The admin port answers GET and HEAD only.", allow="GET, HEAD"))
-            answer.headers["allow"] = "GET, HEAD"  # RFC 9110, 15.5.6
-            return answer
+            message = "The admin port answers GET and HEAD only."
+            return _refused(Refusal(Reason.METHOD_NOT_ALLOWED, message, allow="GET, HEAD"))
         if request.path == "/healthz":
             return web.Response(text="ok\n")
         if request.path == "/readyz":

@@ -67,6 +67,7 @@ class Budget:
         "shape",
         "source",
         "spec",
+        "total",
         "window",
     )
 
@@ -79,6 +80,7 @@ class Budget:
         self.source = spec.source
         self.spec = None if is_heard else spec
         self.reserved = 0
+        self.total = 0  # all that was ever spent, less what was given back
         self.heard: dict[Source, tuple[int, int]] = {}  # by whom: the limit, and when it is dropped
         self._replicas = replicas
         self.shape = (spec.algorithm, spec.calendar)  # how its window runs
@@ -97,8 +99,9 @@ class Budget:
         )[self.column]
         return 7 * estimated + 10 * declared > 10 * self.full_limit
 
-    def hear(self, reading: Reading, now: int) -> None:
-        """Take in what a provider said of this window."""
+    def hear(self, reading: Reading, now: int, charge: Charge | None = None) -> None:
+        """Take in what a provider said of this window, in the answer to the request that `charge` was for: providers
+        count when they admit, so whatever was spent since is not in it. None: it was said just now."""
         limit, source = reading.limit, reading.source
         if limit is not None:
             before = self.heard.get(source)
@@ -106,7 +109,7 @@ class Budget:
             if before is None or before[0] != limit:
                 self._apply(now)
         if reading.remaining is not None:
-            self._follow(reading, reading.remaining, now)
+            self._follow(reading, reading.remaining, now, charge)
 
     def expire(self, now: int) -> bool:
         """Drop what was heard too long ago. False when no limit is left."""
@@ -157,17 +160,29 @@ class Budget:
         if share != self.window.limit:
             self.window.set_limit(share, now)
 
-    def _follow(self, reading: Reading, remaining: int, now: int) -> None:
+    def _follow(self, reading: Reading, remaining: int, now: int, charge: Charge | None) -> None:
         window, ours = self.window, self.window.remaining(now)
         whole_ns = None if reading.reset_ns is None else now + reading.reset_ns
-        if remaining < ours:
-            window.observe(remaining, now, whole_ns)
+        own, since, at_ns = (0, 0, now) if charge is None else self._since(charge)
+        present = window.brought_up(remaining, at_ns, since, now)
+        if present is None:
+            return
+        if present < ours:
+            window.observe(max(0, present), now, whole_ns if present == remaining else None)
         elif reading.limit is not None and reading.limit <= window.limit:
             # requests in flight may not be in the provider's count yet, so what they reserved stays off. A limit of
             # our own below the provider's, or a share of it, is ours to count: the provider's count says nothing of it
-            allowed = min(remaining, reading.limit) - self.reserved
+            allowed = min(remaining, reading.limit) - max(self.reserved, own + since)
             if allowed > ours:
                 window.observe(allowed, now, whole_ns)
+
+    def _since(self, charge: Charge) -> tuple[int, int, int]:
+        """What a request was charged here, what was spent after it, and when it went. One that went before this window
+        was known is not in the total."""
+        for budget, amount, total in charge.spent:
+            if budget is self:
+                return amount, max(0, self.total - total), charge.at_ns
+        return 0, max(0, self.total), charge.at_ns
 
     def __repr__(self) -> str:
         return f"<Budget {self.axis.name.lower()} {self.window!r} by {self.source.value}>"
@@ -178,13 +193,13 @@ class Charge:
 
     __slots__ = ("at_ns", "is_open", "spent")
 
-    def __init__(self, spent: list[tuple[Budget, int]], at_ns: int) -> None:
-        self.spent = spent  # of which budget how much, in the unit of its axis
+    def __init__(self, spent: list[tuple[Budget, int, int]], at_ns: int) -> None:
+        self.spent = spent  # of which budget how much, in the unit of its axis, and the budget's total with it
         self.at_ns = at_ns
         self.is_open = True
 
     def __repr__(self) -> str:
-        taken = ", ".join(f"{amount} {budget.axis.name.lower()}" for budget, amount in self.spent)
+        taken = ", ".join(f"{amount} {budget.axis.name.lower()}" for budget, amount, _ in self.spent)
         return f"<Charge {taken or 'nothing'} at {self.at_ns}{'' if self.is_open else ' closed'}>"
 
 

@@ -19,7 +19,7 @@ from sidecar.core.keys import Size
 from sidecar.core.paths import Endpoint, Kind, Surface, needs_model, resolve
 from sidecar.core.routing import Route, native_model, native_provider, pin, route_model
 from sidecar.core.snapshot import Snapshot, Target
-from sidecar.core.tokens import text_bytes
+from sidecar.core.tokens import kind, text_bytes
 
 # names and paths at all providers stay far below; what is kept by model stays bounded (E1)
 _MODEL_CHARS = 512
@@ -138,4 +138,4 @@ def _size(request: Request, envelope: Envelope, surface: Surface, is_multipart: 
     if is_multipart:
         is_speech = surface.endpoint is Endpoint.TRANSCRIPTIONS
         return Size(0, None, 1, len(request.body) // _AUDIO_BYTES_PER_SECOND + 1 if is_speech else 0)
-    return Size(text_bytes(request.body), envelope.declared_output, envelope.n, 0)
+    return Size(text_bytes(request.body), envelope.declared_output, envelope.n, 0, kind(request.body))

@@ -7,7 +7,7 @@ eight in rotation, so that the cost does not grow with their number (design sect
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from sidecar.core.breaker import Breaker
@@ -17,7 +17,7 @@ from sidecar.core.limits import Cost
 from sidecar.core.outcomes import Feedback, Outcome, Scope
 from sidecar.core.quota import BLOCKED_NS, Charge, Quota
 from sidecar.core.snapshot import Key, Target
-from sidecar.core.tokens import Calibration, cost
+from sidecar.core.tokens import Calibration, Kind, cost
 
 _COMPARED = 16
 _SAMPLED = 8
@@ -92,24 +92,32 @@ class Size(NamedTuple):
     declared_output: int | None  # max_tokens in one of its spellings
     choices: int  # n
     audio_seconds: int
+    kind: Kind = Kind.PROSE
 
 
 class Keys:
     """The candidates of one target, in the order of the configuration."""
 
-    __slots__ = ("_turn", "calibration", "candidates", "target")
+    __slots__ = ("_turn", "calibrations", "candidates", "target")
 
-    def __init__(self, target: Target, candidates: tuple[Candidate, ...], calibration: Calibration) -> None:
+    def __init__(
+        self, target: Target, candidates: tuple[Candidate, ...], calibrations: Mapping[Kind, Calibration]
+    ) -> None:
         self.target = target
         self.candidates = candidates
-        self.calibration = calibration
+        self.calibrations = calibrations
         self._turn = 0
 
     def cost(self, size: Size) -> Cost:
         """What a request of that size is expected to be charged at this target."""
         rule = self.target.provider.entry.charge
-        tokens = cost(size.input_bytes, size.declared_output, size.choices, rule, self.calibration)
+        input_tokens = self.calibrations[size.kind].estimate(size.input_bytes)
+        tokens = cost(input_tokens, size.declared_output, size.choices, rule)
         return tokens if not size.audio_seconds else tokens._replace(audio_seconds=size.audio_seconds)
+
+    def report(self, size: Size, input_tokens: int) -> None:
+        """The provider counted so many input tokens in a request of that size."""
+        self.calibrations[size.kind].report(size.input_bytes, input_tokens)
 
     def largest_budget(self) -> int:
         """The largest number of tokens that one request may have with any key, 0 where none is limited."""

@@ -117,13 +117,13 @@ class Quota:
         if not self._close(charge):
             return
         if usage is None:
-            for budget, reserved in charge.spent:
+            for budget, reserved, _ in charge.spent:
                 budget.reserved -= reserved
             return
         taken, written = _counted_input(usage), usage.output_tokens
         used = (0, taken + written, taken, written)
         refunds = self.spec.rule.refunds
-        for budget, reserved in charge.spent:
+        for budget, reserved, _ in charge.spent:
             budget.reserved -= reserved
             if 0 < budget.column < 4:  # the axes of tokens; no usage tells of others
                 excess = used[budget.column] - reserved
@@ -131,16 +131,20 @@ class Quota:
                     budget.window.spend(excess, now)
                 elif excess and refunds:
                     budget.window.refund(-excess, now, charge.at_ns)
+                else:
+                    continue
+                budget.total += excess
 
     def cancel(self, charge: Charge, now: int) -> None:
         """The request never reached the provider: give everything back."""
         if self._close(charge):
-            for budget, reserved in charge.spent:
+            for budget, reserved, _ in charge.spent:
                 budget.reserved -= reserved
+                budget.total -= reserved
                 budget.window.refund(reserved, now, charge.at_ns)
 
-    def learn(self, readings: Iterable[Reading], now: int) -> None:
-        """Take in what an answer said of limits; a limit nobody configured gets a window of its own."""
+    def learn(self, readings: Iterable[Reading], now: int, charge: Charge | None = None) -> None:
+        """Take in what an answer said of limits, new ones too. `charge`: its request's, if counted at admission."""
         if not self.spec.learn:
             return
         for reading in readings:
@@ -149,7 +153,7 @@ class Quota:
                 continue
             budget = self._find(reading) or self._create(reading)
             if budget is not None:
-                budget.hear(reading, now)
+                budget.hear(reading, now, charge)
                 if self._expires_ns > now + HEARD_FOR_NS:
                     self._expires_ns = now + HEARD_FOR_NS
 
@@ -211,10 +215,13 @@ class Quota:
         return self.gate is Gate.COOLING and now >= self.cooldown_until
 
     def _spend(self, spent: list[tuple[Budget, int]], now: int) -> Charge:
+        taken = []
         for budget, amount in spent:
             budget.window.spend(amount, now)
             budget.reserved += amount
-        charge = Charge(spent, now)
+            budget.total = total = budget.total + amount
+            taken.append((budget, amount, total))
+        charge = Charge(taken, now)
         self.inflight += 1
         if self.gate is not _OPEN:
             self.gate = Gate.PROBING

@@ -13,7 +13,7 @@ from sidecar.core.keys import Candidate, Keys
 from sidecar.core.ledger import Ledger
 from sidecar.core.outcomes import Outcome
 from sidecar.core.snapshot import Key, Snapshot, Target
-from sidecar.core.tokens import Calibration
+from sidecar.core.tokens import Calibration, Kind
 
 _MAX_CANDIDATES = 1 << 14  # about 1 kB each; a target that was left out is built again when it is asked for
 _MAX_CALIBRATIONS = 4096
@@ -28,7 +28,7 @@ class Roster:
         self.health = Health()
         self._keys: OrderedDict[Target, Keys] = OrderedDict()
         self.candidates = 0  # of all targets that are kept
-        self.calibrations: OrderedDict[str, Calibration] = OrderedDict()  # by target, as `provider/model`
+        self.calibrations: OrderedDict[str, Calibration] = OrderedDict()  # as `provider/model KIND`
         self.reload(snapshot, now_ns)
 
     def reload(self, snapshot: Snapshot, now_ns: int) -> None:
@@ -75,10 +75,11 @@ class Roster:
             )
             for key in keys
         )
-        return Keys(target, candidates, self.calibration(name))
+        calibrations = {kind: self.calibration(f"{name} {kind.value}".rstrip()) for kind in Kind}
+        return Keys(target, candidates, calibrations)
 
     def calibration(self, name: str) -> Calibration:
-        """What has been learned of a target's tokenizer; of a new target nothing."""
+        """What has been learned of a target's tokenizer and one kind of text; of a new target nothing."""
         calibration = self.calibrations.get(name)
         if calibration is None:
             calibration = self.calibrations[name] = Calibration()

@@ -99,6 +99,10 @@ class SlidingWindow:
             # the oldest spends are the likeliest to have come back; what stays is the newest, the strict side
             surplus -= self._give_back(slot, surplus)
 
+    def brought_up(self, remaining: int, told_of_ns: int, since: int, now: int) -> int | None:
+        # what came back meanwhile at the provider is not known: as if it were as much as was spent
+        return remaining
+
     def set_limit(self, limit: int, now: int) -> None:
         self.limit = limit
 

@@ -139,7 +139,7 @@ class State:
                 else:
                     bound, _ = about(name)
                     state = StandingState(standing.until_ns, standing.cause.value, _clean(standing.message), bound)
-                    yield f"{kind} {name}", state if bound else None
+                    yield f"{kind} {name}", state
         for name, calibration in list(self._roster.calibrations.items()):
             milli_bytes = calibration.milli_bytes
             yield f"calibration {name}", None if milli_bytes == _START else milli_bytes

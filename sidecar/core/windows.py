@@ -49,6 +49,12 @@ class Window(Protocol):
     def observe(self, remaining: int, now: int, whole_ns: int | None = None) -> None:
         """Take over the provider's own count; `whole_ns`: when it says the window will be whole, where that helps."""
 
+    def brought_up(self, remaining: int, told_of_ns: int, since: int, now: int) -> int | None:
+        """What a count the provider made at `told_of_ns` comes to now, `since` having been spent after it.
+
+        None: nothing, it was made of a window that is over.
+        """
+
     def set_limit(self, limit: int, now: int) -> None:
         """Change the limit. What was used stays used, so a raised limit admits at once."""
 
@@ -143,6 +149,9 @@ class TokenBucket:
             if self._arrival - self.window_ns < told < self._arrival + self.window_ns:
                 self._arrival = told
 
+    def brought_up(self, remaining: int, told_of_ns: int, since: int, now: int) -> int | None:
+        return min(self.limit, remaining + (now - told_of_ns) * self.limit // self.window_ns) - since
+
     def set_limit(self, limit: int, now: int) -> None:
         level = max(0, self._arrival - max(now, self._refills_ns) * self.limit)
         self._refills_ns = 0
@@ -210,6 +219,11 @@ class FixedWindow:
         if now >= self._ends_ns:
             self._turn(now)
         self._used = max(0, self.limit - remaining)
+
+    def brought_up(self, remaining: int, told_of_ns: int, since: int, now: int) -> int | None:
+        if now >= self._ends_ns:
+            self._turn(now)
+        return remaining - since if told_of_ns >= self._ends_ns - self.window_ns else None
 
     def set_limit(self, limit: int, now: int) -> None:
         self.limit = limit

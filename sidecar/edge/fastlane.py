@@ -12,8 +12,6 @@ import asyncio
 import enum
 import logging
 import socket
-import sys
-from collections.abc import Coroutine
 from typing import cast
 
 from sidecar.core.errors import Refusal, render
@@ -21,6 +19,7 @@ from sidecar.core.http import Request
 from sidecar.core.intake import Intake, Taken
 from sidecar.edge.alarm import Alarm
 from sidecar.edge.connection import EdgeTiming
+from sidecar.edge.eager import start
 from sidecar.edge.general import GeneralLane
 from sidecar.edge.open_connections import OpenConnections
 from sidecar.edge.refusals import ENDS_CONNECTION, INTERNAL, late_body, unfinished
@@ -192,7 +191,7 @@ class FastConnection(Writing):
     def _begin(self) -> None:
         self._phase = _ANSWER
         self._has_begun = False
-        self._task = _task(self._serve(), self._lane.loop)
+        self._task = start(self._serve(), self._lane.loop)
 
     async def _serve(self) -> None:
         """Answer the request that was taken, and those that are here already when that is done."""
@@ -292,15 +291,3 @@ class FastConnection(Writing):
         if self._is_deaf:
             transport.resume_reading()
         return transport
-
-
-if sys.version_info >= (3, 12):
-
-    def _task(work: Coroutine[None, None, None], loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
-        # runs until it first waits, before this returns
-        return asyncio.Task(work, loop=loop, name="request", eager_start=True)
-
-else:
-
-    def _task(work: Coroutine[None, None, None], loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
-        return asyncio.Task(work, loop=loop, name="request")

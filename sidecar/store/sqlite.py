@@ -113,7 +113,7 @@ class SqliteStore:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("BEGIN IMMEDIATE")  # shows whether it can be written
-        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != "ok":
             raise _NotOurs(f"it is broken ({verdict})")
         rows = dict(map(_checked, connection.execute("SELECT name, value, sum FROM kept ORDER BY rowid")))

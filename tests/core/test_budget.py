@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
+
 import pytest
 
-from sidecar.core.budget import Budget, LimitSpec
-from sidecar.core.limits import DAY, HOUR, MINUTE, SECOND, Axis, Cost, Reading, Source
+from sidecar.core.budget import Budget, Charge, LimitSpec
+from sidecar.core.limits import DAY, HOUR, MINUTE, SECOND, Axis, Cost, Reading, Source, Usage
+from sidecar.core.quota import Quota, QuotaSpec
 from sidecar.core.windows import Calendar
 
 NOW = 1_764_000_000 * SECOND
@@ -164,3 +167,90 @@ def test_view_and_repr():
     subject.window.spend(25, NOW)
     assert subject.view(NOW) == (Axis.TOKENS, MINUTE, 100, 75, NOW + 15 * SECOND, Source.CONFIG)
     assert repr(subject) == f"<Budget tokens <TokenBucket 100/60s whole at {NOW + 15 * SECOND}> by config>"
+
+
+LIMIT = 300
+ANSWER_NS = SECOND
+
+
+def told(remaining: int) -> Reading:
+    return Reading(Axis.REQUESTS, MINUTE, LIMIT, remaining, None, Source.HEADER)
+
+
+def quota(algorithm: str = "fixed", *specs: LimitSpec) -> Quota:
+    return Quota("cerebras/a", QuotaSpec("m", specs, algorithms={(Axis.REQUESTS, MINUTE): algorithm}))
+
+
+def refused_by_provider(callers: int, lateness: int) -> int:
+    """Closed-loop callers of a provider whose limit only headers tell; every answer tells the count at its admission.
+    How many calls of one window it had to refuse. `lateness`: in what disorder answers come."""
+    subject, used, refused = quota(), 0, 0
+    coming: list[tuple[int, int, Charge, int]] = []
+    due = [(NOW + n, n) for n in range(callers)]
+    while due or coming:
+        if due:
+            now, n = due.pop(0)
+            charge = subject.try_admit(Cost(10, 0), now)
+            if charge is None:
+                continue
+            used += 1
+            refused += used > LIMIT
+            heapq.heappush(coming, (now + ANSWER_NS + n * lateness % ANSWER_NS, n + callers, charge, LIMIT - used))
+        else:
+            now, n, charge, remaining = heapq.heappop(coming)
+            subject.learn([told(max(0, remaining))], now, charge)
+            subject.settle(charge, Usage(10, 0), now)
+            if now < NOW + MINUTE - ANSWER_NS:
+                due.append((now, n))
+    assert used >= LIMIT
+    return refused
+
+
+@pytest.mark.parametrize("callers", [8, 40, 100])
+@pytest.mark.parametrize("lateness", [0, 1, 377_000_000])
+def test_A3_a_count_is_as_old_as_its_request(callers, lateness):
+    assert refused_by_provider(callers, lateness) == 0
+
+
+def test_A3_a_count_of_the_window_before_says_nothing_of_this_one():
+    subject = quota("fixed", LimitSpec(Axis.REQUESTS, MINUTE, LIMIT, Source.CONFIG, "fixed"))
+    charge = subject.try_admit(Cost(10, 0), NOW + MINUTE - SECOND)
+    subject.learn([told(0)], NOW + MINUTE + SECOND, charge)
+    assert [view.remaining for view in subject.views(NOW + MINUTE + SECOND)] == [LIMIT]
+
+
+def test_an_answer_that_overtakes_another_does_not_raise_above_what_both_took():
+    subject = quota("fixed", LimitSpec(Axis.REQUESTS, MINUTE, LIMIT, Source.CONFIG, "fixed"))
+    slow, fast = (subject.admit(Cost(10, 0), NOW + n) for n in range(2))
+    subject.settle(fast, Usage(10, 0), NOW + SECOND)
+    subject.learn([told(LIMIT - 1)], NOW + 2 * SECOND, slow)
+    assert [view.remaining for view in subject.views(NOW + 2 * SECOND)] == [LIMIT - 2]
+
+
+def test_a_bucket_has_refilled_since_it_was_counted():
+    subject = quota("token_bucket", LimitSpec(Axis.REQUESTS, MINUTE, LIMIT, Source.CONFIG, "token_bucket"))
+    charges = [subject.admit(Cost(10, 0), NOW) for _ in range(LIMIT)]
+    subject.learn([told(0)], NOW + 10 * SECOND, charges[-1])
+    assert [view.remaining for view in subject.views(NOW + 10 * SECOND)] == [50]
+
+
+@pytest.mark.parametrize("end", ["cancel", "settle"])
+def test_what_was_given_back_since_does_not_count(end):
+    subject = quota("fixed", LimitSpec(Axis.TOKENS, MINUTE, 1000, Source.CONFIG, "fixed"))
+    first, second = (subject.admit(Cost(100, 0), NOW + n) for n in range(2))
+    if end == "cancel":
+        subject.cancel(second, NOW + SECOND)
+    else:
+        subject.settle(second, Usage(0, 0), NOW + SECOND)
+    subject.learn([Reading(Axis.TOKENS, MINUTE, 1000, 700, None, Source.HEADER)], NOW + SECOND, first)
+    assert [view.remaining for view in subject.views(NOW + SECOND)] == [700]
+
+
+def test_requests_from_before_a_window_was_known_tell_nothing_of_those_after():
+    subject = quota()
+    first, second = (subject.admit(Cost(10, 0), NOW + n) for n in range(2))
+    subject.learn([told(LIMIT - 1)], NOW + SECOND, first)
+    for n in range(5):
+        subject.admit(Cost(10, 0), NOW + SECOND + n)
+    subject.learn([told(LIMIT - 10)], NOW + SECOND + 5, second)
+    assert [view.remaining for view in subject.views(NOW + SECOND + 5)] == [LIMIT - 15]

@@ -11,6 +11,7 @@ from sidecar.core.call import Call, error_dialect
 from sidecar.core.errors import Reason, Refusal
 from sidecar.core.keys import Size
 from sidecar.core.limits import SECOND
+from sidecar.core.tokens import Kind
 from tests.core.house import call_of, snapshot_of
 
 TEXT = """
@@ -179,7 +180,7 @@ PROMPT = json.dumps({"model": "fast", "max_tokens": 50, "n": 3, "messages": ["x"
     ("target", "body", "headers", "size"),
     [
         ("/v1/chat/completions", PROMPT, {}, Size(len(PROMPT), 50, 3, 0)),
-        ("/v1/embeddings", b'{"model": "fast", "input": "x"}', {}, Size(31, None, 1, 0)),
+        ("/v1/embeddings", b'{"model": "fast", "input": "x"}', {}, Size(31, None, 1, 0, Kind.SYMBOLS)),
         ("/p/anthropic/v1/messages", PROMPT, {}, Size(len(PROMPT), 50, 3, 0)),
         ("/p/gemini/v1beta/models/m:generateContent", PROMPT, {}, Size(len(PROMPT), 50, 3, 0)),
         ("/v1/audio/transcriptions", AUDIO, FORM, Size(0, None, 1, len(AUDIO) // 16_000 + 1)),

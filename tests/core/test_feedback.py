@@ -29,7 +29,14 @@ AXES = {
 
 def answer_of(row):
     headers = [(name.encode(), value.encode()) for name, value in row.get("headers", {}).items()]
-    return ProviderAnswer(row["dialect"], row["status"], headers, row["body"].encode(), row.get("tokens", 0), sent=row.get("sent", "").encode())
+    return ProviderAnswer(
+        row["dialect"],
+        row["status"],
+        headers,
+        row["body"].encode(),
+        row.get("tokens", 0),
+        sent=row.get("sent", "").encode(),
+    )
 
 
 def remedy_of(remedy):

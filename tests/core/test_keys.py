@@ -11,7 +11,7 @@ from sidecar.core.keys import Keys, Size, header_text, is_timed
 from sidecar.core.limits import HOUR, MINUTE, SECOND, Cost
 from sidecar.core.outcomes import Feedback, Outcome, Scope
 from sidecar.core.snapshot import TRANSIT_NS
-from sidecar.core.tokens import Calibration
+from sidecar.core.tokens import Calibration, Kind
 from tests.core.house import NOW, roster_of, snapshot_of, target_of
 
 COST = Cost(100, 0)
@@ -230,7 +230,7 @@ def test_newcomers_do_not_overtake_those_who_wait():
 
 
 def test_a_target_without_keys_admits_nobody_and_promises_nothing():
-    keys = Keys(target_of(roster_of(), "groq/m"), (), Calibration())
+    keys = Keys(target_of(roster_of(), "groq/m"), (), {Kind.PROSE: Calibration()})
     assert keys.admit(COST, NOW, ()) is None
     assert keys.outlook(COST, NOW, ()) == (None, False, None, None)
     assert keys.largest_budget() == 0
@@ -245,6 +245,15 @@ def test_a_size_costs_what_the_providers_rule_charges():
     keys = keys_of(roster_of(keys_config(1)))
     assert keys.cost(Size(400, 50, 2, 0)) == Cost(100, 100)
     assert keys.cost(Size(0, None, 1, 30)).audio_seconds == 30
+
+
+def test_each_kind_of_text_has_a_calibration_of_its_own():
+    keys = keys_of(roster_of(keys_config(1)))
+    dense, light = Size(4000, None, 1, 0, Kind.SYMBOLS), Size(4000, None, 1, 0)
+    for _ in range(50):
+        keys.report(dense, 2000)
+    assert keys.cost(light).input_tokens == 1000
+    assert keys.cost(dense).input_tokens == pytest.approx(2000, rel=0.05)
 
 
 @pytest.mark.parametrize(

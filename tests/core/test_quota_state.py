@@ -152,6 +152,26 @@ def test_what_is_older_than_its_window_is_over():
     assert capture(much_later, "m", NOW + 2 * DAY) is None
 
 
+@pytest.mark.parametrize("after", ["fixed", "sliding"])
+@pytest.mark.parametrize("saved_ns", [NOW - 1, NOW, NOW + 1])
+def test_what_the_provider_may_count_in_its_next_window_is_kept(saved_ns, after):
+    quota = quota_of(spec_of("fixed", transit_ns=SECOND // 2))
+    for _ in range(20):
+        quota.admit(ONE, NOW - 2 * SECOND)
+    for _ in range(7):
+        quota.admit(ONE, NOW - SECOND // 4)
+    again = taken_up(capture(quota, "m", saved_ns), spec_of(after, transit_ns=SECOND // 2), NOW + 2, saved_ns)
+    assert again.try_admit(Cost(0, 0), NOW + 2) is not None
+    assert views(again, NOW + 2)[0] == (Axis.REQUESTS, MINUTE, 60, 60 - 7 - 1)
+
+
+def test_a_cap_that_was_heard_too_long_ago_is_not_kept():
+    quota = quota_of(spec_of())
+    quota.learn([Reading(Axis.CONCURRENCY, None, 3, None, None, Source.HEADER)], NOW)
+    assert capture(quota, "m", NOW + HEARD_FOR_NS - 1) is not None
+    assert capture(quota, "m", NOW + HEARD_FOR_NS) is None
+
+
 def test_what_is_in_flight_stays_spent_and_leaves_its_place():
     quota = quota_of(spec_of(concurrency=1))
     quota.admit(Cost(300, 0), NOW)

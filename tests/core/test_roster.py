@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from sidecar.core.health import FOREVER_NS
+from sidecar.core.keys import Size
 from sidecar.core.limits import MINUTE, Cost
 from sidecar.core.outcomes import Feedback, Outcome, Scope
+from sidecar.core.tokens import Kind
 from tests.core.house import NOW, TWO_PROVIDERS, hops_of, roster_of, snapshot_of, target_of
 
 COST = Cost(1, 0)
@@ -26,7 +28,7 @@ def test_a_target_is_built_once_and_one_key_of_it_shares_everything():
     only = roster.only(target, keys.candidates[1].key, NOW)
     (candidate,) = only.candidates
     assert candidate.quota is keys.candidates[1].quota
-    assert only.calibration is keys.calibration
+    assert all(only.calibrations[kind] is keys.calibrations[kind] for kind in Kind)
     bench(candidate, Scope.TARGET)
     bench(candidate, Scope.KEY)
     bench(candidate, Scope.KEY_MODEL)
@@ -46,13 +48,14 @@ def test_H1_what_was_used_and_what_is_known_outlives_a_reload():
     assert charge is not None
     for scope in (Scope.TARGET, Scope.KEY, Scope.KEY_MODEL):
         bench(hop.candidates[0], scope)
-    hop.calibration.report(400, 400)
+    hop.report(Size(400, None, 1, 0, Kind.SYMBOLS), 400)
     roster.reload(snapshot_of(), NOW)
     again = hops_of(roster)[0]
     assert again is not hop
     assert again.target.provider is not hop.target.provider
     assert again.candidates[0].quota is hop.candidates[0].quota
-    assert again.calibration is hop.calibration
+    assert again.calibrations == hop.calibrations
+    assert again.cost(Size(400, None, 1, 0, Kind.SYMBOLS)).input_tokens > 100
     same = again.candidates[0]
     assert [each.until_ns for each in (same.at_provider, same.of_key, same.at_model)] == [NOW + MINUTE] * 3
 
@@ -129,7 +132,7 @@ def test_E1_calibrations_are_bounded():
     for n in range(4096):
         roster.keys(target_of(roster, f"groq/m{n}"), NOW)
     roster.reload(snapshot_of(many_keys(1)), NOW)
-    assert hops_of(roster)[0].calibration is not hop.calibration
+    assert hops_of(roster)[0].calibrations[Kind.PROSE] is not hop.calibrations[Kind.PROSE]
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from sidecar.core.affinity import Ownership
 from sidecar.core.health import FOREVER_NS
+from sidecar.core.keys import Size
 from sidecar.core.limits import DAY, HOUR, MINUTE, SECOND, Axis, Cost, Reading, Source
 from sidecar.core.outcomes import Feedback, Outcome, Scope
 from sidecar.core.roster import Roster
 from sidecar.core.state import SAVED_AT, SLICE, Batch, State
+from sidecar.core.tokens import Kind
 from tests.core.house import NOW, TWO_PROVIDERS, snapshot_of, target_of
 
 LIMITED = TWO_PROVIDERS.replace("  - name: groq\n", "  - name: groq\n    limits: [{rpd: 100, rpm: 50}]\n")
@@ -94,6 +96,16 @@ def test_A21_everything_is_taken_up_by_the_next_process():
     assert house.candidate("groq/cooling").quota.free_at(ONE, NOW) == NOW + MINUTE
     assert house.roster.calibration("groq/m").milli_bytes < 4000
     assert house.ownership.owner_of(["batch-2"]) == "groq/b"
+
+
+def test_A21_each_kind_of_text_keeps_its_calibration():
+    house = House()
+    dense = Size(4000, None, 1, 0, Kind.SYMBOLS)
+    house.roster.keys(target_of(house.roster, "groq/m"), NOW).report(dense, 2000)
+    again = after(rows_of(house)).roster
+    keys = again.keys(target_of(again, "groq/m"), NOW)
+    assert keys.cost(dense).input_tokens > 1000
+    assert keys.cost(dense._replace(kind=Kind.PROSE)).input_tokens == 1000
 
 
 def test_A21_captured_restored_captured_is_the_same():
@@ -289,8 +301,14 @@ def test_a_row_with_one_wrong_part_harms_nobody(name, data):
     house = after(GOOD | {name: msgspec.json.encode(tree)})
     for target in ("groq/m", "groq/cooling", "cerebras/gone"):
         house.candidate(target).quota.free_at(Cost(1, 1), NOW)
-        assert house.roster.keys(target_of(house.roster, target), NOW).calibration.estimate(100) > 0
+        assert house.roster.keys(target_of(house.roster, target), NOW).cost(Size(100, None, 1, 0)).input_tokens > 0
     assert rows_of(house)
+
+
+@pytest.mark.parametrize("row", [b"0", b"-1", b"999", b"16001", b"4000.5", b'"4000"'])
+def test_a_token_of_impossible_size_is_ignored(row):
+    house = after(GOOD | {"calibration groq/m": row})
+    assert house.roster.calibration("groq/m").milli_bytes == 4000
 
 
 def test_the_time_of_saving_may_be_missing():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.core.limits import ChargeRule, Cost
-from sidecar.core.tokens import Calibration, cost, text_bytes
+from sidecar.core.tokens import Calibration, Kind, cost, kind, text_bytes
 
 
 @pytest.mark.parametrize(("size", "tokens"), [(0, 0), (1, 1), (4, 1), (5, 2), (4000, 1000)])
@@ -73,7 +73,7 @@ def test_stays_within_bounds_whatever_is_reported(reports):
     ],
 )
 def test_A8_output_is_reserved_by_the_charge_rule(rule, declared, n, output):
-    assert cost(400, declared, n, rule, Calibration()) == Cost(100, output)
+    assert cost(100, declared, n, rule) == Cost(100, output)
 
 
 def picture(size: int) -> str:
@@ -106,6 +106,60 @@ def test_text_bytes_is_never_negative_nor_more_than_the_body(parts):
     whole = b" " * 17_000 + b"".join(parts)
     assert 17_000 <= text_bytes(whole) <= len(whole)
     assert text_bytes(whole[17_000:20_000]) == len(whole[17_000:20_000])
+
+
+PROSE = "A request that no target can admit now is held, in order, until the earliest admission. "
+CODE = "    for name, value in headers:\n        if name == wanted and value:\n            return value\n"
+RECORDS = json.dumps([{"id": n, "price": n * 1.25, "at": f"2026-01-{n:02d}"} for n in range(10, 30)])
+CHINESE = "限流的目的不是拒绝请求而是让请求在合适的时间到达合适的地方。"
+
+
+def chat(text: str, escapes: bool = False) -> bytes:
+    request = {"model": "openai/gpt-oss-120b", "messages": [{"role": "user", "content": text}], "temperature": 0.2}
+    return json.dumps(request, ensure_ascii=escapes).encode()
+
+
+@pytest.mark.parametrize("times", [1, 3, 40, 4000])
+@pytest.mark.parametrize(
+    ("text", "escapes", "expected"),
+    [
+        (PROSE * 3, False, Kind.PROSE),
+        (PROSE * 3 + "Ça coûte 3 €.", False, Kind.PROSE),  # a few letters beyond ASCII
+        (PROSE * 3 + "Ça coûte 3 €.", True, Kind.PROSE),
+        (CODE * 3, False, Kind.PROSE),
+        (RECORDS, False, Kind.SYMBOLS),
+        ("3.14, 2.72; " * 20, False, Kind.SYMBOLS),
+        (CHINESE * 3, False, Kind.SCRIPT),
+        (CHINESE + PROSE, False, Kind.SCRIPT),
+        (CHINESE * 3, True, Kind.ESCAPES),
+    ],
+)
+def test_the_bytes_tell_the_kind_of_text(text, escapes, expected, times):
+    assert kind(chat(text * times, escapes)) is expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", Kind.PROSE),
+        (b"x" * 7 + b"!" * 3, Kind.PROSE),
+        (b"x" * 6 + b"!" * 4, Kind.SYMBOLS),
+        (b"x" * 6 + b"\xe9" * 2, Kind.PROSE),
+        (b"x" * 5 + b"\xe9" * 2, Kind.SCRIPT),
+        (b"x" * 18 + b"\\u4e00", Kind.PROSE),
+        (b"x" * 17 + b"\\u4e00", Kind.ESCAPES),
+        (b"!" * 1025 + b"x" * 8000, Kind.PROSE),
+        (b"x" * 500 + b"!" * 3600 + b"x" * 500, Kind.SYMBOLS),  # what is not at an end counts as well
+    ],
+)
+def test_bounds_between_kinds(body, expected):
+    assert kind(body) is expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.binary(max_size=3000))
+def test_any_bytes_are_of_some_kind(body):
+    assert kind(body) in Kind
 
 
 def test_repr():

@@ -155,6 +155,10 @@ def test_B14_what_has_another_shape_passes(event):
             b'data: {"choices":[{"delta":{"usage":null}}],"usage":null}\n\n',
             b'data: {"choices":[{"delta":{"usage":null}}]}\n\n',
         ),
+        (
+            b'data: {"choices":[{"delta":{"a":1,"usage":null}}], "usage": null}\n\n',
+            b'data: {"choices":[{"delta":{"a":1,"usage":null}}]}\n\n',
+        ),
     ],
 )
 def test_B14_what_is_taken_out(event, left):
@@ -164,7 +168,7 @@ def test_B14_what_is_taken_out(event, left):
 
 @pytest.mark.parametrize("end", ENDS)
 def test_E1_an_event_too_long_to_be_held_passes_and_what_follows_is_stripped(end):
-    long = chunk("x" * (MAX_EVENT_BYTES + 9), asked=False)
+    long = chunk("x" * (2 * MAX_EVENT_BYTES), asked=False)
     asked = by_line_end(long + chunk("a", asked=True) + usage_chunk() + DONE, end)
     direct = by_line_end(long + chunk("a", asked=False) + DONE, end)
     strip = UsageStrip()

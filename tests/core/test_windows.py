@@ -283,6 +283,24 @@ def test_limit_of_nothing_admits_nothing_and_survives_it(algorithm):
     assert window.remaining(NOW) == 5
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "told_of_ns", "since", "present"),
+    [
+        ("token_bucket", NOW, 0, 10),
+        ("token_bucket", NOW - 6 * SECOND, 0, 16),
+        ("token_bucket", NOW - 6 * SECOND, 4, 12),
+        ("token_bucket", NOW - HOUR, 4, 56),  # never more than whole
+        ("sliding", NOW - 6 * SECOND, 4, 10),
+        ("fixed", NOW, 4, 6),
+        ("fixed", NOW - 1, 4, None),  # of the minute before
+    ],
+)
+def test_a_count_is_brought_up_to_the_present(algorithm, told_of_ns, since, present):
+    window = make(algorithm, 60, MINUTE)
+    window.fits(1, NOW - SECOND)
+    assert window.brought_up(10, told_of_ns, since, NOW) == present
+
+
 @pytest.mark.parametrize("limit", [7, 30, 59, 8000])
 def test_token_bucket_never_loses_a_unit_to_rounding(limit):
     bucket = TokenBucket(limit, MINUTE)

@@ -134,7 +134,7 @@ async def serving(
     timing: EdgeTiming = TIMING,
     listen: tuple[Address, ...] = (Address("127.0.0.1", 0),),
 ) -> AsyncIterator[Stage]:
-    """The lane of that name ("fast", "general") listens while the block runs, under a watchdog; afterwards nothing may be left of it."""
+    """The lane of that name ("fast", "general") listens while the block runs, under a watchdog, and leaves nothing."""
     async with asyncio.timeout(10):
         service = ScriptedService(script, rules)
         clock = HandClock()

@@ -145,6 +145,19 @@ def replaced(old, new):
     return change
 
 
+def renamed(place):
+    """In the table or in its index alone."""
+
+    def change(path):
+        parts = path.read_bytes().split(b"quota groq/org-77 m")
+        assert len(parts) == 3
+        names = [b"quota groq/org-77 m", b"quota groq/org-77 m"]
+        names[place] = b"quota groq/org-78 m"
+        path.write_bytes(parts[0] + names[0] + parts[1] + names[1] + parts[2])
+
+    return change
+
+
 BROKEN = {
     "text": (lambda path: path.write_text("listen: 127.0.0.1:8787\n" * 300), "file is not a database"),
     "header": (replaced(b"SQLite format 3\0", b"\0" * 16), "file is not a database"),
@@ -155,6 +168,8 @@ BROKEN = {
     "another column": (sql("ALTER TABLE kept ADD COLUMN more"), "another table"),
     "a trigger": (sql("CREATE TRIGGER t AFTER INSERT ON kept BEGIN DELETE FROM kept; END"), "another table"),
     "a table that is no text": (replaced(b"CREATE TABLE", b"CREATE\xffTABLE"), "utf-8"),
+    "another name": (renamed(0), "broken"),
+    "another name in the index": (renamed(1), "broken"),
     "a changed value": (sql("UPDATE kept SET value = x'00' WHERE rowid = 7"), "not what was written"),
     "a swapped name": (sql("UPDATE kept SET name = 'key groq/a' WHERE rowid = 7"), "not what was written"),
     "a text for a blob": (sql("UPDATE kept SET value = CAST(value AS TEXT) WHERE rowid = 7"), "not what was written"),

@@ -1,0 +1,80 @@
+"""Processes a benchmark starts: ours and those we are compared with. Each is ended with the block it was opened for.
+
+What they print goes to build/bench/NAME.log, where the reason of a surprising figure is looked up afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.error import URLError
+from urllib.request import urlopen
+
+ROOT = Path(__file__).parents[1]
+LOGS = ROOT / "build" / "bench"
+SIDECAR = (sys.executable, "-m", "sidecar")
+_READY_S = 120  # LiteLLM alone takes 10 to 40 seconds to load
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        return int(door.getsockname()[1])
+
+
+class Process:
+    """A process with a log of its own, ready once `ready_url` answers."""
+
+    def __init__(self, name: str, words: Sequence[str], environ: Mapping[str, str], ready_url: str) -> None:
+        LOGS.mkdir(parents=True, exist_ok=True)
+        self.name = name
+        self.log = LOGS / f"{name}.log"
+        kept = {each: os.environ[each] for each in ("PATH", "HOME", "LANG", "TMPDIR") if each in os.environ}
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                words, env={**kept, "PYTHONPATH": str(ROOT), **environ}, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
+            )
+        try:
+            self._await(ready_url)
+        except BaseException:
+            self.stop()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<Process {self.name} pid={self._process.pid}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _await(self, url: str) -> None:
+        give_up = time.monotonic() + _READY_S
+        while self._process.poll() is None and time.monotonic() < give_up:
+            try:
+                with urlopen(url, timeout=5):
+                    return
+            except (URLError, OSError):
+                time.sleep(0.1)
+        raise RuntimeError(f"{self.name} did not get ready; see {self.log}")
+
+    def stop(self) -> None:
+        """End it in order, and when it does not, at once. Harmless when called again."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
