@@ -217,6 +217,7 @@ class Sidecar:
             "state": self._persistence.status(),
             "usage": self._gateway.totals,
             "accounts_merged": self._roster.accounts.merged,
+            "ambiguous": self._gateway.ambiguous,
             "connections": {"open": self._pool.open, "idle": self._pool.idle, "leased": self._pool.leased},
         }
         return msgspec.json.encode(counts | {"providers": status})

@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from sidecar.attempt import Job, attempt
+from sidecar.attempt import Attempt
 from sidecar.core.access import Record
 from sidecar.core.affinity import Ownership
 from sidecar.core.answer import refusal_headers
@@ -28,7 +28,9 @@ from sidecar.core.retry_budget import RetryBudget
 from sidecar.core.roster import Roster
 from sidecar.core.snapshot import Snapshot
 from sidecar.core.usage import Totals
+from sidecar.hedge import race
 from sidecar.interfaces import ClientGone, Clock, Reply, sleep_until
+from sidecar.job import Job
 from sidecar.models import ModelDirectory
 from sidecar.upstream.pool import Pool
 from sidecar.waiting import WaitingRoom
@@ -59,6 +61,7 @@ class Gateway:
         self.totals = Totals()
         self._models = ModelDirectory(clock, pool)
         self.room = WaitingRoom(clock, roster.shared.backlog)
+        self.ambiguous = 0
         # ids of requests: unique across restarts, ordered within a process
         self._id_prefix = f"req_{random.getrandbits(48):012x}"
         self._count = 0
@@ -112,7 +115,7 @@ class Gateway:
 
     def _record(self, method: bytes, target: bytes, now_ns: int) -> Record:
         self._count += 1
-        return Record(f"{self._id_prefix}{self._count:x}", now_ns, method, target)
+        return Record(f"{self._id_prefix}{self._count:x}", now_ns, method, target, number=self._count)
 
     async def _serve(self, request: Request, reply: Reply, record: Record) -> None:
         snapshot = self._roster.snapshot
@@ -162,18 +165,23 @@ class Gateway:
             return Refusal(Reason.QUEUE_FULL, message, retry_after_ns=job.attempts.turn_ns(self.clock.now_ns()))
         began_ns = self.clock.now_ns()
         try:
-            granted = await self.room.wait(step.places, step.until_ns)
+            granted = await self.room.wait(step.places, step.until_ns, job.record.number)
         finally:
             job.record.wait_ns += self.clock.now_ns() - began_ns
         return None if granted is None else Send(*granted)
 
     async def _attempt(self, job: Job, send: Send) -> bool:
-        quota = send.candidate.quota
+        """Make an attempt, or two at once; whether the caller has had its answer."""
+        lanes = [Attempt(self, job, send)]
         try:
-            return await attempt(self, job, send)
+            winner = await (lanes[0].obtain() if job.policy.hedge_ns is None else race(self, job, lanes))
+            if winner is None:
+                return False
+            await winner.relay()
+            return True
         finally:
-            if quota.has_waiters:
-                self.room.poke(quota)  # what this attempt gave back may admit the next in line
+            for lane in lanes:
+                lane.close()
 
     async def _list_models(self, reply: Reply, record: Record) -> None:
         """Answer with the models of all providers, merged."""
@@ -200,4 +208,5 @@ def _policy(snapshot: Snapshot, call: Call, now_ns: int) -> Policy:
         is_single=not wishes.fallback,
         wait_until_ns=now_ns + max_wait_ns,
         deadline_ns=now_ns + config.timeouts.total,
+        hedge_ns=config.hedge.after if wishes.fallback and len(call.route.targets) > 1 else None,
     )

@@ -3,11 +3,13 @@
 Three shapes. A stream of events is held until its first content (comments and preambles are not content); a JSON
 answer is read whole, so that an error inside a 200 is seen; anything else goes through piece by piece. What fails while
 nothing was passed on is returned as a failure, and another target may answer instead; what fails later is told to the
-caller, never hidden and never replayed (acceptance B3 to B6).
+caller, never hidden and never replayed (acceptance B3 to B6). Where pings are asked for, silence commits as content
+does: the caller has its status then, and a failure before the first content is told in the stream as well (B8).
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from sidecar.core.errors import Reason, Refusal, stream_error
@@ -21,6 +23,8 @@ from sidecar.core.usage_strip import UsageStrip
 from sidecar.core.whole_answer import flaw
 from sidecar.interfaces import Clock, Reply
 from sidecar.upstream.response import Response
+
+PING = b": ping\n\n"  # a comment, which every reader of events skips (WHATWG HTML, 9.2.6)
 
 # a JSON answer larger than this (a batch of embeddings) is passed on unread: memory stays bounded (E4)
 WHOLE_MAX_BYTES = 4 << 20
@@ -44,30 +48,39 @@ class Delivery(NamedTuple):
 
 
 class Waits(NamedTuple):
-    """How long to wait for the first piece, at the latest until `deadline_ns`, and between pieces afterwards."""
+    """How long to wait for the first piece, at the latest until `deadline_ns`, and between pieces afterwards.
+
+    `ping_ns`: after how much silence in a stream of events the caller is sent a comment; None: never.
+    """
 
     first_ns: int
     idle_ns: int
     deadline_ns: int
+    ping_ns: int | None = None
 
 
 class Relay:
-    """Carries one answer. `head`: the headers as the caller gets them, without framing.
+    """Carries one answer: `hold` it, then `pass_on`, or `release` what turned out to be an error.
 
     `has_ended` and `usage` tell, also when the caller hangs up early, whether the provider had said its last word: a
     caller that leaves right after `[DONE]` has had all it wanted.
     """
 
-    def __init__(self, clock: Clock, response: Response, reply: Reply, head: list[Header], dialect: str) -> None:
+    def __init__(self, clock: Clock, response: Response, reply: Reply, waits: Waits, dialect: str) -> None:
         self._clock = clock
         self._response = response
         self._reply = reply
-        self._head = head
+        self._waits = waits
         self._dialect = dialect
         self._encoding = find(response.headers, b"content-encoding")
-        self._tap: Tap | None = None
+        self._held: list[bytes] = []
+        self._tap: Tap | None = None  # of a stream
+        self._is_whole = False
+        self._plain: bytes | None = None  # of a whole answer
         self._usage: Usage | None = None
         self._strip: UsageStrip | None = None
+        self._first_until_ns = min(clock.now_ns() + waits.first_ns, waits.deadline_ns)
+        self._content_ns: int | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -79,8 +92,9 @@ class Relay:
         """What the answer has reported so far."""
         return self._tap.usage if self._tap is not None else self._usage
 
-    async def carry(self, waits: Waits, method: bytes, is_model_s: bool, strips_usage: bool = False) -> Delivery:
-        """Pass the answer on in the way its shape asks. Raises Fault while nothing was passed on, ClientGone later.
+    async def hold(self, method: bytes, is_model_s: bool, strips_usage: bool = False) -> Delivery | None:
+        """Wait until there is something to pass on, in the way its shape asks; a Delivery when there is nothing but a
+        failure. Raises Fault. The caller hears nothing of any of it.
 
         `is_model_s`: a model was asked, so that an answer in JSON without a word is none. What is only read, such as a
         job that failed, may hold an error and be none. `strips_usage`: the caller did not ask for the usage that a
@@ -89,31 +103,42 @@ class Relay:
         self._strip = UsageStrip() if strips_usage else None
         content_type = find(self._response.headers, b"content-type") or b""
         if content_type.startswith(b"text/event-stream") and self._encoding is None:
-            return await self._events(waits)
+            return await self._hold_events()
         if b"json" in content_type and method != b"HEAD":
-            return await self._whole(waits, method == b"POST", is_model_s and self._response.status == 200)
-        return await self._opaque(waits, [])
+            return await self._hold_whole(method == b"POST", is_model_s and self._response.status == 200)
+        self._held.append(await self._response.read(self._first_until_ns))
+        self._content_ns = self._clock.now_ns()
+        return None
 
-    async def release(self, head: list[Header], held: bytes, idle_ns: int) -> None:
-        """Pass on an answer that `carry` held back, and what is left of it: its error is the caller's own."""
+    async def pass_on(self, head: list[Header]) -> Delivery:
+        """Pass on what was held and all that follows. `head`: the headers as the caller gets them, without framing.
+        Raises ClientGone."""
+        if self._tap is not None:
+            return await self._pass_events(self._tap, head)
+        return await (self._pass_whole(head) if self._is_whole else self._pass_opaque(head))
+
+    async def release(self, head: list[Header], held: bytes) -> None:
+        """Pass on an answer that `hold` found wanting, and what is left of it: its error is the caller's own."""
         reply = self._reply
         await reply.start(self._response.status, head, None)
         await reply.write(held)
         try:
-            while chunk := await self._response.read(self._clock.now_ns() + idle_ns):
+            while chunk := await self._response.read(self._clock.now_ns() + self._waits.idle_ns):
                 await reply.write(chunk)
         except Fault:
             reply.abort()
         else:
             await reply.finish()
 
-    async def _events(self, waits: Waits) -> Delivery:
-        response, reply, clock = self._response, self._reply, self._clock
+    # === a stream of events ===
+
+    async def _hold_events(self) -> Delivery | None:
+        response, held = self._response, self._held
         tap = self._tap = Tap()
-        held: list[bytes] = []
-        deadline_ns = min(clock.now_ns() + waits.first_ns, waits.deadline_ns)
         while not tap.committed:
-            chunk = await response.read(deadline_ns)
+            if self._waits.ping_ns is not None and not await self._stirs(self._first_until_ns):
+                return None
+            chunk = await response.read(self._first_until_ns)
             if chunk:
                 held.append(chunk)
                 tap.feed(chunk)
@@ -125,30 +150,38 @@ class Relay:
                 return _hidden(None, b"".join(held), "the stream ended before any content")
             if not chunk:
                 break
-        content_ns = clock.now_ns()
-        await reply.start(response.status, self._head, None)
-        await self._pass_on(b"".join(held))
-        held.clear()
-        detail = await self._rest(tap, waits.idle_ns)
-        outcome = Outcome.BROKEN if detail or tap.error is not None else Outcome.OK
-        return Delivery(outcome, True, tap.usage, content_ns=content_ns, detail=detail, created=tap.response_id)
+        self._content_ns = self._clock.now_ns()
+        return None
 
-    async def _rest(self, tap: Tap, idle_ns: int) -> str:
+    async def _pass_events(self, tap: Tap, head: list[Header]) -> Delivery:
+        reply = self._reply
+        await reply.start(self._response.status, head, None)
+        await reply.write(self._fitted(b"".join(self._held)))
+        self._held.clear()
+        detail = await self._rest(tap)
+        outcome = Outcome.BROKEN if detail or tap.error is not None else Outcome.OK
+        return Delivery(outcome, True, tap.usage, content_ns=self._content_ns, detail=detail, created=tap.response_id)
+
+    async def _rest(self, tap: Tap) -> str:
         """The stream after its commit; what went wrong, or ''. A broken one is ended with an error the caller sees."""
-        response, reply, clock = self._response, self._reply, self._clock
+        reply, clock, idle_ns = self._reply, self._clock, self._waits.idle_ns
+        is_pinged = self._waits.ping_ns is not None
+        read = partial(self._pinged, tap) if is_pinged else self._response.read
         reason = Reason.UPSTREAM_FAILED
         detail = ""
         try:
-            while chunk := await response.read(clock.now_ns() + idle_ns):
+            if is_pinged:
+                await self._until_content(tap)
+            while chunk := await read(clock.now_ns() + idle_ns):
                 tap.feed(chunk)
-                await self._pass_on(chunk)
+                await reply.write(self._fitted(chunk))
         except Fault as fault:
             if not tap.finished:  # an end without ceremony after the last content is an end
                 detail = fault.detail
                 reason = Reason.UPSTREAM_TIMEOUT if fault.outcome is Outcome.CONTENT_TIMEOUT else reason
         else:
             tap.feed_eof()
-            if not tap.finished and tap.error is None and tap.is_known:
+            if not tap.finished and tap.error is None and (tap.is_known or self._content_ns is None):
                 detail = "the stream ended without finishing"
         if self._strip is not None:
             await reply.write(self._strip.feed_eof())
@@ -159,20 +192,47 @@ class Relay:
         await reply.finish()
         return detail
 
-    async def _pass_on(self, chunk: bytes) -> None:
-        await self._reply.write(chunk if self._strip is None else self._strip.feed(chunk))
+    def _fitted(self, chunk: bytes) -> bytes:
+        return chunk if self._strip is None else self._strip.feed(chunk)
 
-    async def _whole(self, waits: Waits, may_hide: bool, is_model_s: bool) -> Delivery:
-        response, clock = self._response, self._clock
-        pieces: list[bytes] = []
+    async def _until_content(self, tap: Tap) -> None:
+        """A stream that its silence has committed, up to its content, under the time limit for that."""
+        if self._content_ns is None and tap.is_between_events:
+            await self._reply.write(PING)
+        while self._content_ns is None:
+            chunk = await self._pinged(tap, self._first_until_ns)
+            tap.feed(chunk)
+            await self._reply.write(self._fitted(chunk))
+            if tap.committed:
+                self._content_ns = self._clock.now_ns()
+            if not chunk:
+                return
+
+    async def _pinged(self, tap: Tap, until_ns: int) -> bytes:
+        """The next piece; while it does not come, the caller is sent comments wherever an event has ended."""
+        while not await self._stirs(until_ns):
+            if tap.is_between_events:
+                await self._reply.write(PING)
+        return await self._response.read(until_ns)
+
+    async def _stirs(self, until_ns: int) -> bool:
+        """Whether the provider breaks its silence before the next ping is due."""
+        ping_ns = self._clock.now_ns() + (self._waits.ping_ns or 0)
+        return await self._response.stirs(self._clock, ping_ns, until_ns)
+
+    # === a whole answer, and anything else ===
+
+    async def _hold_whole(self, may_hide: bool, is_model_s: bool) -> Delivery | None:
+        response, clock, pieces, waits = self._response, self._clock, self._held, self._waits
         length = 0
-        deadline_ns = min(clock.now_ns() + waits.first_ns, waits.deadline_ns)
-        while chunk := await response.read(deadline_ns):
+        until_ns = self._first_until_ns
+        while chunk := await response.read(until_ns):
             pieces.append(chunk)
             length += len(chunk)
             if length > WHOLE_MAX_BYTES:
-                return await self._opaque(waits, pieces)
-            deadline_ns = min(clock.now_ns() + waits.idle_ns, waits.deadline_ns)
+                self._content_ns = clock.now_ns()
+                return None
+            until_ns = min(clock.now_ns() + waits.idle_ns, waits.deadline_ns)
         body = b"".join(pieces)
         plain = body if self._encoding is None else decoded(body, self._encoding)
         if plain is not None and may_hide and hidden_error(plain):
@@ -182,22 +242,23 @@ class Relay:
             wrong = flaw(plain)
             if wrong:
                 return Delivery(Outcome.SERVER_ERROR, False, self._usage, detail=wrong)
-        content_ns = clock.now_ns()
-        await self._reply.send(response.status, self._head, body)
-        return Delivery(Outcome.OK, True, self._usage, content_ns=content_ns, created=plain)
+        self._plain, self._held, self._is_whole = plain, [body], True
+        self._content_ns = clock.now_ns()
+        return None
 
-    async def _opaque(self, waits: Waits, pieces: list[bytes]) -> Delivery:
-        response, reply, clock = self._response, self._reply, self._clock
-        if not pieces:
-            deadline_ns = min(clock.now_ns() + waits.first_ns, waits.deadline_ns)
-            pieces = [await response.read(deadline_ns)]
-        content_ns = clock.now_ns()
-        await reply.start(response.status, self._head, response.length)
+    async def _pass_whole(self, head: list[Header]) -> Delivery:
+        await self._reply.send(self._response.status, head, self._held[0])
+        return Delivery(Outcome.OK, True, self._usage, content_ns=self._content_ns, created=self._plain)
+
+    async def _pass_opaque(self, head: list[Header]) -> Delivery:
+        response, reply, clock, content_ns = self._response, self._reply, self._clock, self._content_ns
+        await reply.start(response.status, head, response.length)
         try:
-            for piece in pieces:
+            for piece in self._held:
                 if piece:
                     await reply.write(piece)
-            while chunk := await response.read(clock.now_ns() + waits.idle_ns):
+            self._held.clear()
+            while chunk := await response.read(clock.now_ns() + self._waits.idle_ns):
                 await reply.write(chunk)
         except Fault as fault:
             reply.abort()  # its length or its last chunk is missing: the caller sees that it is not whole

@@ -32,11 +32,13 @@ class WaitingRoom:
         """How many requests wait now."""
         return self._lines.waiting
 
-    async def wait(self, places: Sequence[tuple[Candidate, Cost]], until_ns: int) -> tuple[Candidate, Charge] | None:
-        """Stand in the line of every place's quota; the first to admit wins. None when none did by `until_ns`, or the
-        one that did may not be called any more."""
+    async def wait(
+        self, places: Sequence[tuple[Candidate, Cost]], until_ns: int, number: int
+    ) -> tuple[Candidate, Charge] | None:
+        """Stand in the line of every place's quota, by `number` in order of arrival; the first to admit wins. None when
+        none did by `until_ns`, or the one that did may not be called any more."""
         entries = [Place(candidate.quota, cost, candidate) for candidate, cost in places]
-        ticket, release = self._lines.enlist(entries, self._clock.now_ns())
+        ticket, release = self._lines.enlist(entries, number, self._clock.now_ns())
         waker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._wakers[ticket] = waker
         self._take(release)
@@ -51,9 +53,14 @@ class WaitingRoom:
             del self._wakers[ticket]
             self._take(self._lines.leave(ticket, self._clock.now_ns()))
         granted = _granted(ticket)
-        if granted is not None and granted[0].standing().until_ns > self._clock.now_ns():
+        if granted is None:
+            return None
+        candidate, charge = granted
+        now_ns = self._clock.now_ns()
+        if candidate.standing().until_ns > now_ns:
             self._give_back(ticket)  # its key or its target was benched while the request stood in line
             return None
+        candidate.breaker.enter(charge, now_ns)
         return granted
 
     def poke(self, quota: Quota) -> None:

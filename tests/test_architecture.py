@@ -18,7 +18,7 @@ RANKS = [
     {"core": ["core"], "version": [""]},
     {"interfaces": ["interfaces"]},
     {room: [room] for room in ("edge", "upstream", "store", "admin", "inject", "sim")},
-    {"gateway": ["gateway", "attempt", "relay", "waiting", "models"]},
+    {"gateway": ["gateway", "attempt", "hedge", "job", "judging", "relay", "waiting", "models"]},
     {"app": ["app", "catalog_file", "clock", "credentials", "loading", "persistence", "yamlfile", "zones"]},
     {"commands": ["cli", "__main__", "checking", "demo", "running", "serving", "simulating"]},
 ]

@@ -133,3 +133,59 @@ async def test_B16_a_spent_first_choice_is_no_429(tmp_path):
         served = [answer.headers["x-sidecar-provider"] for answer in answers]
         assert served == ["groq", "groq", "cerebras", "cerebras", "cerebras"]
         assert {answer.headers["x-sidecar-wait-ms"] for answer in answers} == {"0"}
+
+
+async def test_B12_one_deadline_covers_waiting_backing_off_and_attempts(tmp_path):
+    """10 s of waiting for quota, then pauses and attempts of the same target: all of it ends after `total`."""
+    clock = DrivenClock()
+    extra = "wait: {max: 15s}\nretry: {attempts: 100, base: 2s, cap: 4s}\ntimeouts: {answer: 3s, total: 20s}\n"
+    async with house(tmp_path, extra, clock) as rig:
+        rig.fault("groq", Fault("rate_limit", seconds=10, count=2))
+        rig.fault("groq", Fault("down", mode="eof", count=1))
+        rig.fault("groq", Fault("status", status=500))
+        began_ns = clock.now_ns()
+        answer = await pump(clock, rig.post(body=chat("alone")))
+        assert answer.status >= 400
+        assert 10 * SECOND < clock.now_ns() - began_ns <= 20 * SECOND
+        asked = [(at_ns - began_ns) / SECOND for at_ns in rig.arrivals("groq")]
+        assert len(asked) > 3
+        assert asked[2] >= 10, "not before the time announced"
+        assert max(asked) < 20
+
+
+async def test_B13_lost_connections_that_may_have_been_served_are_counted(tmp_path):
+    async with asyncio.timeout(WATCHDOG_S), house(tmp_path) as rig:
+        assert (await rig.status())["ambiguous"] == 0
+        for _ in range(3):
+            rig.fault("groq", Fault("down", mode="eof", count=1))
+            assert (await rig.post(body=chat("fast"))).status == 200
+        rig.fault("groq", Fault("status", status=500, count=1))
+        await rig.post(body=chat("fast"))
+        assert (await rig.status())["ambiguous"] == 3
+
+
+@BOTH
+async def test_A16_an_sdk_is_told_not_to_repeat_what_waiting_cannot_mend(tmp_path, stream):
+    limits = "}]\n    limits: [{model: '*', tpm: 1000}]\n"
+    config = PROVIDERS.replace("}]\n  - name: cerebras", limits + "  - name: cerebras")
+    config = config.replace("}]\nmodels", limits + "models")
+    async with asyncio.timeout(WATCHDOG_S), running(tmp_path, config, SIMS) as rig:
+        long = {"messages": [{"role": "user", "content": "word " * 10_000}]}
+        answer = await rig.post(body=chat("fast", stream=stream) | long)
+        assert (answer.status, answer.json["error"]["code"]) == (413, "request_too_large")
+        assert answer.headers["x-should-retry"] == "false"
+        answer = await rig.post(body=chat("fast", stream=stream), x_sidecar_key="nobody")
+        assert (answer.status, answer.headers["x-should-retry"]) == (400, "false")
+        for name in SIMS:
+            rig.fault(name, Fault("status", status=401))
+        answer = await rig.post(body=chat("fast", stream=stream))
+        assert (answer.status, answer.json["error"]["code"]) == (503, "no_usable_key")
+        assert (answer.headers["x-should-retry"], "retry-after" in answer.headers) == ("false", False)
+
+
+async def test_A16_what_waiting_mends_is_not_told_so(tmp_path):
+    async with asyncio.timeout(WATCHDOG_S), house(tmp_path, "wait: {max: 0s}\n") as rig:
+        for name in SIMS:
+            rig.fault(name, Fault("rate_limit", seconds=40))
+        answer = await rig.post(body=chat("fast"))
+        assert (answer.status, "x-should-retry" in answer.headers) == (429, False)

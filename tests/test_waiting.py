@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from sidecar.core.breaker import IN_A_ROW, OPEN_NS
 from sidecar.core.limits import MINUTE, SECOND, Cost
 from sidecar.core.outcomes import Feedback, Outcome, Scope
 from sidecar.waiting import WaitingRoom
@@ -46,7 +47,7 @@ class House:
         return task
 
     async def _wait(self, name, places, until_ns):
-        granted = await self.room.wait(places, until_ns)
+        granted = await self.room.wait(places, until_ns, len(self.tasks))
         self.order.append((name, granted and granted[0].key.name, (self.clock.now_ns() - NOW) / SECOND))
         return granted
 
@@ -271,3 +272,22 @@ async def test_H2_a_bench_that_is_over_at_that_very_instant_bars_nobody():
         await house.go(1)
         house.finish()
         assert await task is not None
+
+
+@pytest.mark.parametrize(("is_due", "name"), [(True, "a"), (False, None)])
+async def test_B12_who_is_let_go_after_an_open_time_is_the_probe(is_due, name):
+    """A target's breaker opens while requests stand in line for its quota."""
+    async with asyncio.timeout(5), House(CROWDED) as house:
+        task = house.arrive("waits")
+        await house.go(0)
+        candidate, charge = house.charges[0]
+        for _ in range(IN_A_ROW):
+            candidate.breaker.ended(charge, Outcome.CONNECT_FAILED, NOW, 0.0)
+        await house.go(OPEN_NS / SECOND if is_due else 0)
+        house.finish()
+        granted = await task
+        assert [who for _, who, _ in house.order] == [name]
+        if granted is not None:
+            assert candidate.breaker.is_probe(granted[1])
+        else:
+            assert house.quota().inflight == 0, "given back"

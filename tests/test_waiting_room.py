@@ -280,3 +280,19 @@ async def test_draining_lets_a_stream_finish(tmp_path):
         answer = await pump(clock, stream)
         assert answer.body.endswith(b"data: [DONE]\n\n")
         await pump(clock, stopping)
+
+
+async def test_A14_who_was_refused_upstream_goes_before_all_who_came_later(tmp_path):
+    """The provider refuses the one at the head of the line: it waits again, where it stood."""
+    clock = DrivenClock()
+    async with running(tmp_path, limited(6), SPENT, clock=clock) as rig:
+        for _ in range(6):
+            assert (await pump(clock, rig.post(body=numbered(0)))).status == 200
+        tasks = await queue_up(rig, 4, x_sidecar_max_wait="120s")
+        await waiting(rig, 4)
+        rig.fault("groq", Fault("rate_limit", seconds=20, count=1))
+        answers = await pump(clock, asyncio.gather(*tasks))
+        assert [answer.status for answer in answers] == [200] * 4
+        asked = [json.loads(each.body)["messages"][0]["content"] for _, each in rig.sims["groq"].requests]
+        assert asked[-5:] == ["0", "0", "1", "2", "3"]
+        assert [answer.headers["x-sidecar-attempts"] for answer in answers] == ["2", "1", "1", "1"]

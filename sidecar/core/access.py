@@ -23,6 +23,7 @@ class Record(msgspec.Struct):
     arrived_ns: int
     method: bytes
     path: bytes
+    number: int = 0  # its place among all requests of the process, by arrival
     dialect: str = "openai"  # whose error shape the caller parses
     caller: str | None = None
     model: str | None = None  # as the caller named it

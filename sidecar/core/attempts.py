@@ -1,9 +1,9 @@
 """What is done next for one request: send, wait, back off, or give up. One small machine over one table (fallback.py).
 
 It walks the chain: a target that admits now always beats waiting, each key at each target is used at most once unless
-the table says retry, and one deadline covers waiting, backoff and attempts (acceptance B12, B16). It refuses to know
-what an answer looked like (feedback.py) and never sleeps: it returns the step to take. Backoff: exponential with full
-jitter, the draw being an argument.
+the table says retry, and one deadline covers waiting, backoff and attempts (acceptance B12, B16). Of one request, the
+first fault of a target alone counts against it (H3). It refuses to know what an answer looked like (feedback.py) and
+never sleeps: it returns the step to take. Backoff: exponential with full jitter, the draw being an argument.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from sidecar.core.breaker import FAULTS
 from sidecar.core.conversation import Turn
 from sidecar.core.errors import Refusal, Step
 from sidecar.core.fallback import RULES, Next, Rule
@@ -43,7 +44,8 @@ class Backoff(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """The operator's bounds for one request. `is_single`: exactly one call, whatever comes of it (B15)."""
+    """The operator's bounds for one request. `is_single`: exactly one call, whatever comes of it (B15).
+    `hedge_ns`: how long a target may be silent before another is asked beside it."""
 
     attempts: int
     base_ns: int
@@ -52,13 +54,16 @@ class Policy(NamedTuple):
     is_single: bool
     wait_until_ns: int
     deadline_ns: int
+    hedge_ns: int | None = None
 
 
 class Attempts:
     """The machine of one request. Ask `next`, do as told, report with `failed`, until done."""
 
-    __slots__ = ("_backlog", "_budget", "_closed", "_failures", "_hops", "_passed_over", "_policy", "_retries", "_size",
-                 "_turn", "sent", "trail")  # fmt: skip
+    __slots__ = (
+        "_backlog", "_budget", "_closed", "_failures", "_has_blamed", "_hops", "_passed_over", "_policy", "_retries",
+        "_size", "_turn", "sent", "trail"
+    )  # fmt: skip
 
     def __init__(
         self, hops: Sequence[Keys], size: Size, policy: Policy, budget: RetryBudget, turn: Turn | None = None
@@ -74,6 +79,7 @@ class Attempts:
         self._closed: list[Keys] = []
         self._failures: list[Failure] = []
         self._retries = 0
+        self._has_blamed = False
         self.sent = 0
         self.trail: list[Step] = []
 
@@ -130,6 +136,31 @@ class Attempts:
         if status is None:
             return rule.then
         return Next.RELAY if self._policy.is_single or self._stands_alone(rule, outcome, status) else rule.then
+
+    def hedge(self, beside: Candidate, now_ns: int) -> Send | None:
+        """Another target to be asked beside one that is slow, if any admits now; its quota is spent."""
+        if self.sent >= self._policy.attempts or now_ns >= self._policy.deadline_ns:
+            return None
+        for hop, cost in self._open_hops():
+            admitted = None if hop.target is beside.target else hop.admit(cost, now_ns, self._passed_over)
+            if admitted is not None:
+                self.sent += 1
+                return Send(*admitted)
+        return None
+
+    def hedged(self, candidate: Candidate) -> None:
+        """Record an attempt that was given up because another one had an answer first."""
+        self.trail.append(Step(str(candidate.target), candidate.key.name, Outcome.HEDGED.value))
+
+    def ended(self, send: Send, outcome: Outcome, now_ns: int, draw: float) -> None:
+        """An attempt is over, however it went: what it says of its target. `draw` in [0, 1) spreads open times."""
+        breaker = send.candidate.breaker
+        if outcome in FAULTS:
+            is_first, self._has_blamed = not self._has_blamed, True
+            # what a second target fails at as well may be the request's fault; a probe answers for its target alone
+            if not is_first and not breaker.is_probe(send.charge):
+                return
+        breaker.ended(send.charge, outcome, now_ns, draw)
 
     def _stands_alone(self, rule: Rule, outcome: Outcome, status: int) -> bool:
         """Whether the first answer is also the last and says it best: a prompt too long for the model, say, in the

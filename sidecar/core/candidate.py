@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from sidecar.core.breaker import Breaker
 from sidecar.core.error_classes import CROWDED_NS
-from sidecar.core.health import FOREVER_NS, Standing
+from sidecar.core.health import FOREVER_NS, Bar, Standing
 from sidecar.core.http import Header
 from sidecar.core.outcomes import Feedback, Outcome, Scope
 from sidecar.core.quota import Quota
@@ -17,24 +18,28 @@ from sidecar.core.snapshot import Key, Target
 
 
 class Candidate:
-    """One key at one target: the quota it draws on and the standings it depends on."""
+    """One key at one target: the quota it draws on, the standings it depends on, and the target's breaker."""
 
-    __slots__ = ("at_model", "at_provider", "key", "labels", "of_key", "quota", "target")
+    __slots__ = ("at_model", "at_provider", "breaker", "key", "labels", "of_key", "quota", "target")
 
-    def __init__(self, target: Target, key: Key, quota: Quota, standings: tuple[Standing, Standing, Standing]) -> None:
+    def __init__(  # its parts, and what it is in one tuple
+        self, target: Target, key: Key, quota: Quota, standings: tuple[Standing, Standing, Standing], breaker: Breaker
+    ) -> None:
         self.target = target
         self.key = key
         self.quota = quota
         self.at_provider, self.of_key, self.at_model = standings
+        self.breaker = breaker
         self.labels: list[Header] = [
             (b"x-sidecar-provider", header_text(target.provider.name)),
             (b"x-sidecar-model", header_text(target.model)),
             (b"x-sidecar-key", header_text(key.name)),
         ]
 
-    def standing(self) -> Standing:
-        """The standing that bars it longest: the target's, the key's, or the key's at this model."""
-        return max(self.at_provider, self.of_key, self.at_model, key=_until)
+    def standing(self) -> Bar:
+        """What bars it longest: the target's breaker, or the standing of the target, the key, or the key here."""
+        bars: tuple[Bar, ...] = (self.at_provider, self.of_key, self.at_model, self.breaker)
+        return max(bars, key=_until)
 
     def may_be_called(self, now_ns: int, passed_over: Collection[Candidate]) -> bool:
         """Whether nothing but its quota may stand against it. Newcomers never overtake those who wait for that."""
@@ -42,6 +47,7 @@ class Candidate:
             self.of_key.until_ns > now_ns
             or self.at_provider.until_ns > now_ns
             or self.at_model.until_ns > now_ns
+            or self.breaker.until_ns > now_ns
             or self.quota.line.waiting
             or not self.key.is_present
             or (passed_over and self in passed_over)
@@ -74,5 +80,5 @@ def header_text(text: str) -> bytes:
     return "".join(c if "!" <= c <= "~" or c == " " else "?" for c in text[:256]).encode("ascii")
 
 
-def _until(standing: Standing) -> int:
+def _until(standing: Bar) -> int:
     return standing.until_ns

@@ -120,6 +120,7 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idle: Duration = 60 * SECOND  # providers send keep-alive comments far more often
     answer: Duration = 5 * MINUTE  # a long plain completion comes all at once
     total: Duration = 10 * MINUTE  # the official SDKs give up at ten minutes
+    ping: Duration | None = None  # on loopback nobody cuts a silent connection, and a ping commits to a 200
     client_headers: Duration = 10 * SECOND  # a neighbour on loopback needs none; a slow loris is cut off
     client_body: Duration = 30 * SECOND  # 64 MiB at 17 Mbit/s
     client_idle: Duration = 5 * MINUTE  # SDK pools keep connections for minutes
@@ -136,6 +137,12 @@ class Inflight(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     max: Annotated[int, Meta(ge=1, le=10**6)] = 4000  # each holds two sockets, and many systems allow 10,000 open files
     bytes: Size = 256 * _MIB  # what a small container has to spare
+
+
+class Hedge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether a second target is asked when the first is slow."""
+
+    after: Duration | None = None  # both are charged: who wants to pay for speed says so
 
 
 class Dns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -178,6 +185,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeouts: Timeouts = Timeouts()
     body: Body = Body()
     inflight: Inflight = Inflight()
+    hedge: Hedge = Hedge()
     dns: Dns = Dns()
     state: State = State()
     auth: Auth = Auth()
@@ -216,6 +224,7 @@ __all__ = [
     "Body",
     "Config",
     "Dns",
+    "Hedge",
     "Inflight",
     "KeyConfig",
     "Known",

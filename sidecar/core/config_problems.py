@@ -203,6 +203,9 @@ def _timing_problems(config: Config) -> Iterator[Problem]:
         if timeouts.total < value != default:  # a default that total cuts short is what a short total is for
             message = f"{format_duration(value)} is more than timeouts.total, {format_duration(timeouts.total)}"
             yield Problem(path, message, "total ends it first: raise total or lower this")
+    if config.hedge.after is not None and config.hedge.after >= timeouts.total:
+        message = f"{format_duration(config.hedge.after)} is not less than timeouts.total"
+        yield Problem("hedge.after", message, "total ends a request first: lower this, or leave it out")
     if config.body.max_bytes > config.inflight.bytes:
         yield Problem("body.max_bytes", "is more than inflight.bytes", "one such body would never be let in")
 

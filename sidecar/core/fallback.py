@@ -69,4 +69,5 @@ RULES = {
     Outcome.AMBIGUOUS: Rule(Blame.TARGET, Next.TARGET, False, Reason.UPSTREAM_FAILED),
     Outcome.BROKEN: Rule(Blame.TARGET, Next.TARGET, True, Reason.UPSTREAM_FAILED),
     Outcome.CLIENT_GONE: Rule(Blame.NOBODY, Next.RELAY, False, Reason.INTERNAL),
+    Outcome.HEDGED: Rule(Blame.NOBODY, Next.RELAY, False, Reason.INTERNAL),
 }

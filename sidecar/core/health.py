@@ -9,14 +9,27 @@ off until its secret changes, or the address it is sent to (H6).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Generic, Protocol, TypeVar
 
+from sidecar.core.breaker import Breaker
 from sidecar.core.outcomes import Outcome
 
 FOREVER_NS = 2**62  # until the configuration changes
 # models are named by callers: of those that nobody configured, so many standings are kept (E1)
 _MAX_PASSING = 4096
 _LOOKS = 8  # standings looked at for each newcomer, so that the cost of one does not grow with the map
+
+
+class Bar(Protocol):
+    """What may stand before a call: a standing, or a breaker."""
+
+    until_ns: int
+    cause: Outcome | None
+    message: str
+
+    def clear(self) -> None:
+        """Callable again at once."""
 
 
 class Standing:
@@ -46,22 +59,26 @@ class Standing:
         return f"<Standing {self.cause.value if self.cause else 'good'} until {self.until_ns}>"
 
 
-class Standings:
-    """Standings by name. Passing ones, of models that only callers name, are bounded; good ones leave first."""
+T = TypeVar("T", bound=Bar)
 
-    def __init__(self, most: int = _MAX_PASSING) -> None:
-        self._by_name: dict[str, Standing] = {}
+
+class ByName(Generic[T]):
+    """Bars by name. Passing ones, of models that only callers name, are bounded; good ones leave first."""
+
+    def __init__(self, make: Callable[[], T], most: int = _MAX_PASSING) -> None:
+        self._make = make
+        self._by_name: dict[str, T] = {}
         self._passing: OrderedDict[str, None] = OrderedDict()
         self._most = most
 
     def __len__(self) -> int:
         return len(self._by_name)
 
-    def of(self, name: str, now_ns: int, is_passing: bool = False) -> Standing:
-        """The standing of `name`, made good when it is new."""
+    def of(self, name: str, now_ns: int, is_passing: bool = False) -> T:
+        """The one of `name`, made good when it is new."""
         standing = self._by_name.get(name)
         if standing is None:
-            standing = self._by_name[name] = Standing()
+            standing = self._by_name[name] = self._make()
             if is_passing:
                 self._make_room(now_ns)
                 self._passing[name] = None
@@ -80,9 +97,16 @@ class Standings:
         oldest, _ = self._passing.popitem(last=False)
         del self._by_name[oldest]
 
-    def items(self) -> Iterator[tuple[str, Standing]]:
-        """Every standing that is kept, for the status page."""
+    def items(self) -> Iterator[tuple[str, T]]:
+        """Every one that is kept, for the status page."""
         return iter(self._by_name.items())
+
+
+class Standings(ByName[Standing]):
+    """Standings by name."""
+
+    def __init__(self, most: int = _MAX_PASSING) -> None:
+        super().__init__(Standing, most)
 
 
 class Health:
@@ -92,15 +116,17 @@ class Health:
         self.keys = Standings()
         self.key_models = Standings()
         self.targets = Standings()
+        self.breakers = ByName(Breaker)  # of targets; they pass so quickly that no process leaves them to the next
         self.fingerprints: dict[str, int] = {}  # by key, see `note_secret`
         self.places: dict[str, str] = {}  # by provider, see `note_place`
 
     def note_place(self, provider: str, place: str) -> None:
         """Where a provider is, as now configured; what was found elsewhere says nothing of a new place."""
         if self.places.get(provider, place) != place:
-            for name, standing in self.targets.items():
+            bars: list[tuple[str, Bar]] = [*self.targets.items(), *self.breakers.items()]
+            for name, bar in bars:
                 if name.partition("/")[0] == provider:
-                    standing.clear()
+                    bar.clear()
         self.places[provider] = place
 
     def note_secret(self, key: str, fingerprint: int) -> bool:

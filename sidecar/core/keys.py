@@ -111,19 +111,26 @@ class Keys:
         conversation `turn` belongs to; None = none may."""
         candidates = self.candidates
         if len(candidates) == 1:
-            if candidates[0].may_be_called(now_ns, passed_over):
-                charge = candidates[0].quota.try_admit(cost, now_ns)
-                if charge is not None:
-                    return candidates[0], charge
-            return None
-        pinned = None if turn is None else self._pinned(turn, now_ns)
-        if self._rotation is None:
-            admitted = self._compare(cost, now_ns, passed_over, pinned)
+            admitted = self._sole(candidates[0], cost, now_ns, passed_over)
         else:
-            admitted = self._rotation.admit(cost, now_ns, passed_over, pinned)
-        if turn is not None and admitted is not None:
-            self.pin(turn, admitted[0], now_ns)
+            pinned = None if turn is None else self._pinned(turn, now_ns)
+            if self._rotation is None:
+                admitted = self._compare(cost, now_ns, passed_over, pinned)
+            else:
+                admitted = self._rotation.admit(cost, now_ns, passed_over, pinned)
+            if turn is not None and admitted is not None:
+                self.pin(turn, admitted[0], now_ns)
+        if admitted is not None:
+            admitted[0].breaker.enter(admitted[1], now_ns)
         return admitted
+
+    def _sole(
+        self, candidate: Candidate, cost: Cost, now_ns: int, passed_over: Collection[Candidate]
+    ) -> tuple[Candidate, Charge] | None:
+        if not candidate.may_be_called(now_ns, passed_over):
+            return None
+        charge = candidate.quota.try_admit(cost, now_ns)
+        return None if charge is None else (candidate, charge)
 
     def pin(self, turn: Turn, candidate: Candidate, now_ns: int) -> None:
         """That candidate serves a turn of a conversation: its provider has the prompt cached now."""

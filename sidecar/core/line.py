@@ -1,7 +1,8 @@
 """The waiting line: who goes next when no target admits a request now (design.md section 6, Waiting).
 
 One ticket stands in the line of every eligible quota; the first quota to admit takes it out of all of them. Each line
-is first in, first out, and whoever is not in it asks `quota.has_waiters` and does not overtake. Pacing comes from the
+is in order of arrival: whoever was admitted, refused by the provider and has to wait again stands before all who came
+later. Whoever is not in it asks `quota.has_waiters` and does not overtake. Pacing comes from the
 windows. Refuses to know time: `release` is called when something changed or when a wake it returned is due, and says
 for every line it touched when to call again.
 """
@@ -30,12 +31,12 @@ class Place(NamedTuple):
 
 
 class Ticket:
-    """One waiting request, made by `Lines.enlist`."""
+    """One waiting request, made by `Lines.enlist`. `number`: its place among all requests, by arrival."""
 
-    __slots__ = ("charge", "counted", "granted", "left", "lines", "places", "quotas", "seq")
+    __slots__ = ("charge", "counted", "granted", "left", "lines", "number", "places", "quotas")
 
-    def __init__(self, seq: int, places: tuple[Place, ...]) -> None:
-        self.seq = seq
+    def __init__(self, number: int, places: tuple[Place, ...]) -> None:
+        self.number = number
         self.places = places  # one for each quota
         self.quotas = frozenset(place.quota for place in places)
         self.counted: Least | None = None  # in the backlog
@@ -51,7 +52,7 @@ class Ticket:
 
     def __repr__(self) -> str:
         state = "waiting" if self.is_waiting else "left" if self.left else "granted"
-        return f"<Ticket {self.seq} {state}, in {len(self.lines)} lines>"
+        return f"<Ticket {self.number} {state}, in {len(self.lines)} lines>"
 
 
 class LineRelease(NamedTuple):
@@ -81,8 +82,15 @@ class Line:
         self.waiting = 0  # tickets that stand here
 
     def enlist(self, ticket: Ticket, place: Place) -> None:
-        """Stand at the end."""
-        self._entries.append((ticket, place))
+        """Stand behind all who came before, which is nearly always at the end."""
+        entries = self._entries
+        if entries and entries[-1][0].number > ticket.number:
+            # who comes again is older than most: its place is near the front
+            entries.insert(
+                next(at for at, (each, _) in enumerate(entries) if each.number > ticket.number), (ticket, place)
+            )
+        else:
+            entries.append((ticket, place))
         self.waiting += 1
         ticket.lines.append(self)
 
@@ -143,27 +151,26 @@ class Line:
 class Lines:
     """All lines of a process. The caller enlists none beyond its bound."""
 
-    __slots__ = ("_seq", "backlog")
+    __slots__ = ("backlog",)
 
     def __init__(self, backlog: Backlog | None = None) -> None:
         self.backlog = backlog or Backlog()
-        self._seq = 0
 
     @property
     def waiting(self) -> int:
         """How many tickets wait."""
         return self.backlog.waiting
 
-    def enlist(self, places: Iterable[Place], now: int) -> tuple[Ticket, Release]:
-        """A new ticket at the end of the line of every quota in `places` (the first place of each quota counts).
+    def enlist(self, places: Iterable[Place], number: int, now: int) -> tuple[Ticket, Release]:
+        """A new ticket in the line of every quota in `places` (the first place of each quota counts), behind those of
+        smaller or equal `number`.
 
         The release is that of those lines: the ticket itself may be granted or stranded by it.
         """
         distinct: dict[Quota, Place] = {}
         for place in places:
             distinct.setdefault(place.quota, place)
-        self._seq += 1
-        ticket = Ticket(self._seq, tuple(distinct.values()))
+        ticket = Ticket(number, tuple(distinct.values()))
         ticket.counted = self.backlog.add(ticket.quotas, [least(place.quota, place.cost) for place in ticket.places])
         for quota, place in distinct.items():
             quota.line.enlist(ticket, place)

@@ -37,6 +37,8 @@ class Outcome(enum.Enum):
     AMBIGUOUS = "ambiguous"  # the connection was lost after the request was sent and before a status
     BROKEN = "broken"  # the answer broke off or was not HTTP
     CLIENT_GONE = "client_gone"  # nobody upstream is to blame
+    # our own doing
+    HEDGED = "hedged"  # given up, because another target asked beside it spoke first
 
 
 class Scope(enum.Enum):

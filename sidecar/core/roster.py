@@ -95,6 +95,7 @@ class Roster:
                     self.health.keys.of(key.ident, now_ns),
                     self.health.key_models.of(f"{key.ident} {target.model}", now_ns, is_passing),
                 ),
+                self.health.breakers.of(name, now_ns, is_passing),
             )
             for key in keys
         )

@@ -67,6 +67,11 @@ class Tap:
         """Whether it ended without content and without a reason, or with `stop` and no output: no answer, a failure."""
         return self.finished and not self.committed and (not self._has_reason or self.usage is not None)
 
+    @property
+    def is_between_events(self) -> bool:
+        """Whether the last event has ended, so that something may be put in before the next."""
+        return not self._pending and not self._is_skipping
+
     def feed(self, chunk: bytes) -> None:
         """Look at the next bytes of the stream, however they are cut."""
         if self._pending or not chunk.endswith(_WHOLE_ENDS):

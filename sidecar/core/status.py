@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from sidecar.core.breaker import Breaker, State
 from sidecar.core.health import FOREVER_NS, Standing
 from sidecar.core.limits import SECOND
 from sidecar.core.quota import Quota
@@ -46,6 +47,16 @@ class Bench(msgspec.Struct, omit_defaults=True):
     message: str = ""
 
 
+class BreakerStatus(msgspec.Struct, omit_defaults=True):
+    """A breaker that is not closed. `for_s`: how long nobody calls; the next who does is a probe."""
+
+    state: str
+    reason: str
+    for_s: float
+    trips: int
+    message: str = ""
+
+
 class KeyStatus(msgspec.Struct, omit_defaults=True):
     """One key, by its label."""
 
@@ -57,8 +68,9 @@ class KeyStatus(msgspec.Struct, omit_defaults=True):
 
 
 class ProviderStatus(msgspec.Struct, omit_defaults=True):
-    """One provider. `benched`: by model; "" for requests that name none. `usable_keys`: how many may be called now, by
-    their own standing. `merged`: accounts whose quota is that of another, found to be the same organisation."""
+    """One provider. `benched`: by model, "" for requests without one; `breakers` likewise. `usable_keys`: how many may
+    be called now, by their own standing. `merged`: accounts whose quota is that of another, found to be the same
+    organisation."""
 
     name: str
     url: str
@@ -67,6 +79,7 @@ class ProviderStatus(msgspec.Struct, omit_defaults=True):
     benched: dict[str, Bench] = {}
     usable_keys: int = 0
     merged: dict[str, str] = {}
+    breakers: dict[str, BreakerStatus] = {}
 
 
 def status_of(roster: Roster, now_ns: int) -> list[ProviderStatus]:
@@ -98,6 +111,11 @@ def _provider(roster: Roster, provider: Provider, quotas: dict[str, list[Quota]]
             for joined, account in roster.accounts.items()
             if joined in accounts
         },
+        breakers={
+            name.partition("/")[2]: _breaker(breaker, now_ns)
+            for name, breaker in roster.health.breakers.items()
+            if name.partition("/")[0] == provider.name and breaker.state is not State.CLOSED
+        },
     )
 
 
@@ -117,6 +135,13 @@ def _bench(standing: Standing, now_ns: int) -> Bench | None:
         return None
     is_final = standing.until_ns >= FOREVER_NS
     return Bench(standing.cause.value, None if is_final else _seconds(standing.until_ns - now_ns), standing.message)
+
+
+def _breaker(breaker: Breaker, now_ns: int) -> BreakerStatus:
+    reason = breaker.cause.value if breaker.cause else ""
+    return BreakerStatus(
+        breaker.state.value, reason, _seconds(breaker.until_ns - now_ns), breaker.trips, breaker.message
+    )
 
 
 def _quota(quota: Quota, now_ns: int) -> QuotaStatus:

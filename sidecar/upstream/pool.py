@@ -13,6 +13,7 @@ import ipaddress
 import socket
 import ssl
 from itertools import takewhile
+from typing import Protocol
 
 from sidecar.core.http import Origin
 from sidecar.core.limits import MINUTE, SECOND
@@ -30,6 +31,12 @@ from sidecar.upstream.tls import client_context, for_http1
 STALE_WITHIN_NS = SECOND
 MAX_IDLE_NS = 30 * SECOND  # load balancers in front of providers close after 60 s and more
 MAX_AGE_NS = 5 * MINUTE  # so that a change of address is followed by busy connections too
+
+
+class Sender(Protocol):
+    """Whoever has a request sent. `is_sent`: whether a byte of it may have been written; else it costs nothing."""
+
+    is_sent: bool
 
 
 class Pool:
@@ -80,15 +87,20 @@ class Pool:
         """Connections with an exchange under way."""
         return self.open - self.idle
 
-    async def exchange(self, origin: Origin, head: bytes, body: bytes, headers_deadline_ns: int) -> Response:
+    async def exchange(
+        self, origin: Origin, head: bytes, body: bytes, headers_deadline_ns: int, sender: Sender | None = None
+    ) -> Response:
         """Send a request and wait for the head of its answer, until `headers_deadline_ns` (Unix ns).
 
         `head` is the whole head with its blank line. Raises Fault: CONNECT_FAILED (no byte was sent), AMBIGUOUS (lost
-        before a status), HEADERS_TIMEOUT, BROKEN (not HTTP). Cancelling closes the connection at once.
+        before a status), HEADERS_TIMEOUT, BROKEN (not HTTP). Cancelling closes the connection at once; `sender` is told
+        before the first byte is written.
         """
         now_ns = self._clock.now_ns()
         connection = self._lease(origin, now_ns)
         if connection is not None:
+            if sender is not None:
+                sender.is_sent = True
             try:
                 return await connection.request(head, body).arrive(headers_deadline_ns)
             except Fault as fault:
@@ -96,6 +108,8 @@ class Pool:
                 if not died_idle or self._clock.now_ns() - now_ns > STALE_WITHIN_NS:
                     raise
         connection = await self._connect(origin, headers_deadline_ns)
+        if sender is not None:
+            sender.is_sent = True
         return await connection.request(head, body).arrive(headers_deadline_ns)
 
     async def close(self) -> None:

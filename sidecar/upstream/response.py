@@ -12,6 +12,7 @@ from typing import Protocol
 
 from sidecar.core.http import Header
 from sidecar.core.outcomes import Fault, Outcome
+from sidecar.interfaces import Clock
 
 # Unread bytes at which reading pauses. One receive of asyncio or uvloop is at most as large, so a reader that keeps up
 # never pauses, and 1,000 callers that do not read at all hold 256 MiB: the default of `inflight.bytes`.
@@ -89,6 +90,19 @@ class Response:
             self._carrier.resume()
         self.unread = 0
         return content
+
+    async def stirs(self, clock: Clock, until_ns: int, deadline_ns: int) -> bool:
+        """Whether `read` has something to say at once; waits for that until `until_ns`. Cancelling as with `read`."""
+        if not self.pieces and self._carrier is not None:
+            timer = clock.call_at(until_ns, self.wake)
+            try:
+                await self._change(deadline_ns)
+            except BaseException:  # cancelled, as above
+                self.abort()
+                raise
+            finally:
+                timer.cancel()
+        return bool(self.pieces) or self._carrier is None
 
     def abort(self) -> None:
         """Give up the rest: the connection is closed at once. Nothing happens when the answer is complete."""

@@ -92,8 +92,8 @@ def test_A7_who_waits_where_nobody_is_served_any_more_is_to_ask_again():
     lines, one, other = Lines(), quota(1), quota(1)
     for each in (one, other):
         each.try_admit(ONE, NOW)
-    alone, _ = lines.enlist([Place(other, ONE)], NOW)
-    both, _ = lines.enlist([Place(one, ONE), Place(other, ONE)], NOW)
+    alone, _ = lines.enlist([Place(other, ONE)], 0, NOW)
+    both, _ = lines.enlist([Place(one, ONE), Place(other, ONE)], 0, NOW)
     one.merge(other, NOW)
     release = lines.dissolve(other, NOW)
     assert release == ([], [alone], {other: None})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.core.attempts import Attempts, Backoff, Policy, Send, Wait
+from sidecar.core.breaker import IN_A_ROW, PROBE_NS, Breaker, State
 from sidecar.core.errors import Reason, Refusal
 from sidecar.core.fallback import RULES, Next
 from sidecar.core.keys import Size
@@ -441,3 +442,122 @@ def test_B15_a_single_call_is_single_however_many_attempts_are_allowed():
     assert isinstance(step, Send)
     fail(attempts, step, said(Outcome.CONNECT_FAILED), status=None)
     assert isinstance(attempts.next(NOW, 0.5), Refusal)
+
+
+def trip(hop, now=NOW):
+    """Open the breaker of a hop: as many requests as it takes fail there."""
+    candidate = hop.candidates[0]
+    while candidate.breaker.state is State.CLOSED:
+        charge = candidate.quota.try_admit(hop.cost(SMALL), now)
+        assert charge is not None
+        candidate.breaker.ended(charge, Outcome.CONNECT_FAILED, now, 0.0)
+        candidate.quota.cancel(charge, now)
+    return candidate.breaker
+
+
+def test_B12_an_open_breaker_is_passed_over_at_once():
+    roster = roster_of()
+    groq, _ = hops_of(roster)
+    trip(groq)
+    step = attempts_of(roster=roster).next(NOW, 0.5)
+    assert isinstance(step, Send)
+    assert str(step.candidate.target) == "cerebras/gpt-oss-120b"
+
+
+@pytest.mark.parametrize(("draw", "spread_ns"), [(0.0, 0), (0.5, SECOND // 2)])
+def test_B12_the_only_target_is_waited_for_until_its_breaker_lets_one_try(draw, spread_ns):
+    roster = roster_of(ONE_KEY)
+    (hop,) = hops_of(roster)
+    breaker = trip(hop)
+    assert attempts_of(roster=roster).next(NOW, draw) == Backoff(breaker.until_ns + spread_ns)
+    due = breaker.until_ns
+    probe = attempts_of(roster=roster).next(due, draw)
+    assert isinstance(probe, Send)
+    assert breaker.is_probe(probe.charge)
+    # while the probe is out the others hold on, and are let go one by one should it take long
+    assert attempts_of(roster=roster).next(due, draw) == Backoff(due + PROBE_NS + spread_ns)
+    assert isinstance(attempts_of(roster=roster).next(due + PROBE_NS, draw), Send)
+    breaker.heard(probe.charge)
+    assert isinstance(attempts_of(roster=roster).next(due, draw), Send)
+
+
+def test_B12_who_may_not_wait_is_told_when_the_breaker_lets_one_try():
+    roster = roster_of(ONE_KEY)
+    (hop,) = hops_of(roster)
+    breaker = trip(hop)
+    last = attempts_of(roster=roster, policy=POLICY._replace(wait_until_ns=NOW)).next(NOW, 0.5)
+    assert isinstance(last, Refusal)
+    assert (last.status, last.reason) == (503, Reason.UNAVAILABLE)
+    assert last.retry_after_ns == breaker.until_ns - NOW
+
+
+def test_H3_of_one_request_the_first_fault_alone_counts():
+    three = TWO_PROVIDERS.replace("{name: c, env: C}", "{name: c, env: C}, {name: d, env: D}")
+    roster = roster_of(three)
+    groq, cerebras = (hop.candidates[0].breaker for hop in hops_of(roster))
+    for number in range(IN_A_ROW):
+        assert groq.state is State.CLOSED
+        attempts = attempts_of(roster=roster)
+        while isinstance(step := attempts.next(NOW + number, 0.5), Send):
+            fail(attempts, step, said(Outcome.SERVER_ERROR), NOW + number)
+            attempts.ended(step, Outcome.SERVER_ERROR, NOW + number, 0.0)
+        assert attempts.sent == (4 if groq.state is State.CLOSED else 3), "the second key of groq is spared"
+    assert groq.state is State.OPEN
+    assert repr(cerebras) == repr(Breaker())
+
+
+def test_H3_a_probe_answers_for_its_target_whatever_failed_before():
+    roster = roster_of()
+    _, cerebras = hops_of(roster)
+    breaker = trip(cerebras)
+    attempts, due = attempts_of(roster=roster), breaker.until_ns
+    while isinstance(step := attempts.next(due, 0.5), Send):
+        fail(attempts, step, said(Outcome.BROKEN), due)
+        attempts.ended(step, Outcome.BROKEN, due, 0.0)
+    assert (breaker.state, breaker.trips) == (State.OPEN, 2)
+
+
+def test_H3_four_hundreds_and_key_faults_open_nothing():
+    roster = roster_of()
+    breaker = hops_of(roster)[0].candidates[0].breaker
+    for outcome in (Outcome.BAD_REQUEST, Outcome.TOO_LARGE, Outcome.KEY_FORBIDDEN, Outcome.RATE_LIMITED) * 20:
+        attempts = attempts_of(roster=roster)
+        step = attempts.next(NOW, 0.5)
+        assert isinstance(step, Send)
+        attempts.ended(step, outcome, NOW, 0.0)
+        settle(step.candidate, step.charge, Outcome.CONNECT_FAILED, None, NOW)
+    assert breaker.state is State.CLOSED
+
+
+def test_a_hedge_asks_another_target_that_admits_now():
+    roster = roster_of()
+    attempts = attempts_of(roster=roster)
+    first = attempts.next(NOW, 0.5)
+    assert isinstance(first, Send)
+    beside = attempts.hedge(first.candidate, NOW)
+    assert beside is not None
+    assert beside.candidate.target.provider.name == "cerebras"
+    assert (attempts.sent, beside.candidate.quota.inflight) == (2, 1)
+    attempts.hedged(first.candidate)
+    assert [(step.key, step.reason, step.status) for step in attempts.trail] == [
+        (first.candidate.key.name, "hedged", None)
+    ]
+
+
+@pytest.mark.parametrize("why", ["no attempt left", "too late", "closed", "spent", "open"])
+def test_a_hedge_never_waits_and_keeps_to_all_bounds(why):
+    roster = roster_of(LIMITED)
+    _, cerebras = hops_of(roster)
+    policy = POLICY._replace(attempts=1) if why == "no attempt left" else POLICY
+    attempts = attempts_of(roster=roster, policy=policy)
+    first = attempts.next(NOW, 0.5)
+    assert isinstance(first, Send)
+    now = POLICY.deadline_ns if why == "too late" else NOW
+    if why == "closed":
+        attempts.failed(cerebras.candidates[0], said(Outcome.BUSY), 503)
+    elif why == "spent":
+        cerebras.candidates[0].quota.try_admit(cerebras.cost(SMALL), NOW)
+    elif why == "open":
+        trip(cerebras)
+    assert attempts.hedge(first.candidate, now) is None
+    assert attempts.sent == 1

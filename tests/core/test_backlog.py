@@ -33,7 +33,7 @@ def spent(subject, now=NOW):
 
 
 def enlisted(lines, quotas, count, cost=ONE):
-    return [lines.enlist([Place(each, cost) for each in quotas], NOW)[0] for _ in range(count)]
+    return [lines.enlist([Place(each, cost) for each in quotas], 0, NOW)[0] for _ in range(count)]
 
 
 def test_nobody_waits():
@@ -110,15 +110,15 @@ def test_A15_nobody_is_sent_away_who_would_have_been_served(moves, algorithm, re
     lines, promised, served, agenda, now = Lines(), {}, {}, {}, NOW
 
     def take(release):
-        served.update({ticket.seq: now for ticket in release.granted})
+        served.update({ticket.number: now for ticket in release.granted})
         agenda.update(release.wakes)
 
-    for which, size, declared in moves:
+    for number, (which, size, declared) in enumerate(moves):
         cost = Cost(size, declared)
         chosen = quotas if which == 3 else [quotas[which % 2]]
         turn_ns = lines.backlog.turn([(each, cost) for each in chosen], now)
-        ticket, release = lines.enlist([Place(each, cost) for each in chosen], now)
-        promised[ticket.seq] = turn_ns
+        ticket, release = lines.enlist([Place(each, cost) for each in chosen], number, now)
+        promised[ticket.number] = turn_ns
         take(release)
     while lines.waiting:
         now = min(wake for wake in agenda.values() if wake is not None)

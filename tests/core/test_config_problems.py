@@ -152,6 +152,7 @@ def test_sound(fields):
         (told(timeouts={"answer": "15m"}), "timeouts.answer", "more than timeouts.total, 10m"),
         (told(timeouts={"total": "5s", "connect": "6s"}), "timeouts.connect", "more than timeouts.total, 5s"),
         (told(wait={"max": "1h"}), "wait.max", "1h is more than timeouts.total"),
+        (told(hedge={"after": "10m"}), "hedge.after", "10m is not less than timeouts.total"),
         (told(timeouts={"connect": "0s"}), "timeouts.connect", "more than 0s"),
         (told(body={"max_bytes": "1GiB"}), "body.max_bytes", "inflight.bytes"),
         # what outlives a restart

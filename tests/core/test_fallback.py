@@ -8,7 +8,7 @@ from sidecar.core.errors import Refusal
 from sidecar.core.fallback import RULES, Blame, Next
 from sidecar.core.outcomes import Outcome
 
-RELAYED = {Outcome.OK, Outcome.BAD_REQUEST, Outcome.CLIENT_GONE}
+RELAYED = {Outcome.OK, Outcome.BAD_REQUEST, Outcome.CLIENT_GONE, Outcome.HEDGED}
 OTHER_KEY = {
     Outcome.RATE_LIMITED,
     Outcome.CONCURRENCY,
@@ -21,7 +21,7 @@ REPEATED = {Outcome.BUSY, Outcome.SERVER_ERROR, Outcome.CONNECT_FAILED, Outcome.
 RELAYED_ALONE = {Outcome.NOT_FOUND, Outcome.MODEL_UNAVAILABLE, Outcome.FIELD_NEEDED}
 KEYS_FAULT = {Outcome.KEY_INVALID, Outcome.KEY_UNPAID, Outcome.KEY_FORBIDDEN}
 CALLERS_FAULT = {Outcome.TOO_LARGE, Outcome.BAD_REQUEST, Outcome.NOT_FOUND}
-NOBODYS_FAULT = {Outcome.OK, Outcome.CLIENT_GONE, Outcome.RATE_LIMITED, Outcome.CONCURRENCY}
+NOBODYS_FAULT = {Outcome.OK, Outcome.CLIENT_GONE, Outcome.HEDGED, Outcome.RATE_LIMITED, Outcome.CONCURRENCY}
 
 
 @pytest.mark.parametrize("outcome", Outcome)

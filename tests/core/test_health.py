@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar.core.breaker import State
 from sidecar.core.health import FOREVER_NS, Health, Standing, Standings
 from sidecar.core.outcomes import Outcome
 
@@ -115,3 +116,15 @@ def test_H6_at_another_address_nothing_is_known_of_a_provider():
     assert good(health) == set()
     health.note_place("groq", "https://b/v1")
     assert good(health) == {"groq/m", "groq"}
+
+
+def test_a_provider_at_a_new_place_begins_with_closed_breakers():
+    health = Health()
+    health.note_place("groq", "https://one")
+    breakers = [health.breakers.of(name, NOW) for name in ("groq/m", "cerebras/m")]
+    for breaker in breakers:
+        breaker.until_ns, breaker.state = NOW + 9, State.OPEN
+    health.note_place("groq", "https://one")
+    assert [breaker.state for breaker in breakers] == [State.OPEN, State.OPEN]
+    health.note_place("groq", "https://two")
+    assert [(breaker.state, breaker.until_ns) for breaker in breakers] == [(State.CLOSED, 0), (State.OPEN, NOW + 9)]

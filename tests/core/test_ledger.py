@@ -91,7 +91,7 @@ def test_E1_cooling_quotas_and_quotas_with_waiters_stay():
     cooling, waited_for = ledger.quota("groq/a", "cooling", NOW), ledger.quota("groq/a", "waited-for", NOW)
     cooling.cool(NOW + 10 * MINUTE)
     waited_for.cool(NOW + SECOND)
-    lines.enlist([Place(waited_for, ONE)], NOW)
+    lines.enlist([Place(waited_for, ONE)], 1, NOW)
     later = NOW + 5 * MINUTE
     assert ledger.quota("groq/a", "new", later).model == "*"
     assert ledger.quota("groq/a", "cooling", later) is cooling

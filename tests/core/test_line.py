@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from sidecar.core.windows import ALGORITHMS
 
 NOW = 1_764_000_000 * SECOND
 ONE = Cost(1, 0)
+ARRIVALS = itertools.count(1)  # the number of each request
 
 
 def rpm(limit: int, algorithm: str = "token_bucket", concurrency: int | None = None) -> Quota:
@@ -31,7 +34,7 @@ def spent(quota: Quota, now: int = NOW) -> Quota:
 
 
 def waiting(lines: Lines, *quotas: Quota, cost: Cost = ONE, now: int = NOW) -> Ticket:
-    ticket, release = lines.enlist([Place(quota, cost) for quota in quotas], now)
+    ticket, release = lines.enlist([Place(quota, cost) for quota in quotas], next(ARRIVALS), now)
     assert ticket.is_waiting
     assert release.granted == []
     return ticket
@@ -39,7 +42,7 @@ def waiting(lines: Lines, *quotas: Quota, cost: Cost = ONE, now: int = NOW) -> T
 
 def test_who_can_go_goes_at_once():
     lines, quota = Lines(), rpm(1)
-    ticket, release = lines.enlist([Place(quota, ONE, "token")], NOW)
+    ticket, release = lines.enlist([Place(quota, ONE, "token")], 1, NOW)
     assert release == Release([ticket], [], {quota: None})
     assert ticket.granted == (quota, ONE, "token")
     assert ticket.charge is not None
@@ -49,21 +52,21 @@ def test_who_can_go_goes_at_once():
 def test_A14_burst_of_three_times_the_rpm_goes_in_order_and_paced():
     lines, quota = Lines(), rpm(30)
     released, wake = [], None
-    for _ in range(90):
-        _, release = lines.enlist([Place(quota, ONE)], NOW)
-        released += [(NOW, ticket.seq) for ticket in release.granted]
+    for number in range(90):
+        _, release = lines.enlist([Place(quota, ONE)], number, NOW)
+        released += [(NOW, ticket.number) for ticket in release.granted]
         wake = release.wakes[quota]
     while wake is not None:
         release = lines.release([quota], wake)
-        released += [(wake, ticket.seq) for ticket in release.granted]
+        released += [(wake, ticket.number) for ticket in release.granted]
         wake = release.wakes[quota]
-    assert [seq for _, seq in released] == list(range(1, 91))
+    assert [number for _, number in released] == list(range(90))
     assert [at - NOW for at, _ in released] == [0] * 30 + [2 * SECOND * i for i in range(1, 61)]
 
 
 def test_first_quota_to_admit_takes_the_ticket_out_of_all_lines():
     lines, slow, fast = Lines(), spent(rpm(1)), spent(rpm(60))
-    ticket, release = lines.enlist([Place(slow, ONE, "slow"), Place(fast, ONE, "fast")], NOW)
+    ticket, release = lines.enlist([Place(slow, ONE, "slow"), Place(fast, ONE, "fast")], 1, NOW)
     assert release.wakes == {slow: NOW + MINUTE, fast: NOW + SECOND}
     assert ticket.is_waiting
     release = lines.release([fast], NOW + SECOND)
@@ -74,7 +77,7 @@ def test_first_quota_to_admit_takes_the_ticket_out_of_all_lines():
 
 def test_one_place_for_each_quota():
     lines, quota = Lines(), spent(rpm(1))
-    ticket, _ = lines.enlist([Place(quota, ONE, "first key"), Place(quota, ONE, "second key")], NOW)
+    ticket, _ = lines.enlist([Place(quota, ONE, "first key"), Place(quota, ONE, "second key")], 1, NOW)
     assert ticket.places == ((quota, ONE, "first key"),)
     assert quota.line.waiting == 1
 
@@ -104,13 +107,38 @@ def test_A14_who_leaves_frees_the_place_at_once():
 def test_a_grant_elsewhere_moves_the_other_line_up():
     lines, first, second = Lines(), tpm(100), spent(rpm(60))
     first.try_admit(Cost(50, 0), NOW)
-    large, release = lines.enlist([Place(first, Cost(100, 0)), Place(second, ONE)], NOW)
+    large, release = lines.enlist([Place(first, Cost(100, 0)), Place(second, ONE)], next(ARRIVALS), NOW)
     small = waiting(lines, first)
     release = lines.release([second], NOW + SECOND)
     assert release.granted == [large, small]
     assert large.granted is not None
     assert small.granted is not None
     assert (large.granted.quota, small.granted.quota) == (second, first)
+
+
+def test_A14_who_comes_again_keeps_the_place_of_its_arrival():
+    lines, quota = Lines(), rpm(1, "fixed")
+    quota.cool(NOW + HOUR)
+    first, _ = lines.enlist([Place(quota, ONE)], 1, NOW)
+    later = [lines.enlist([Place(quota, ONE)], number, NOW)[0] for number in (3, 4, 6)]
+    release = lines.release([quota], NOW + HOUR)
+    assert release.granted == [first]
+    assert first.charge is not None
+    quota.cool(NOW + 2 * HOUR)  # the provider refused it all the same
+    quota.cancel(first.charge, NOW + HOUR)
+    lines.leave(later[1], NOW + HOUR)
+    again = [lines.enlist([Place(quota, ONE)], number, NOW + HOUR)[0] for number in (2, 5, 4, 1, 7)]
+    order = []
+    for turn in range(2, 12):
+        now = NOW + turn * HOUR
+        for ticket in lines.release([quota], now).granted:
+            order.append(ticket.number)
+            assert ticket.charge is not None
+            quota.passed(ticket.charge)
+            quota.settle(ticket.charge, None, now)
+    assert order == [1, 2, 3, 4, 5, 6, 7]
+    assert all(ticket.granted for ticket in again)
+    assert lines.waiting == 0
 
 
 def test_A18_two_hundred_waiters_and_one_probe():
@@ -175,7 +203,7 @@ def test_entries_of_those_who_left_do_not_pile_up():
     assert repr(lines) == "<Lines 1 waiting>"
     lines.leave(stays, NOW)
     assert repr(quota.line) == "<Line 0 waiting, 0 entries>"
-    assert repr(stays) == "<Ticket 1 left, in 0 lines>"
+    assert repr(stays) == f"<Ticket {stays.number} left, in 0 lines>"
 
 
 class Room:
@@ -206,7 +234,7 @@ class Room:
                 line.remove(ticket)
 
     def enlist(self, quotas: list[Quota], cost: Cost) -> None:
-        ticket, release = self.lines.enlist([Place(quota, cost) for quota in quotas], self.now)
+        ticket, release = self.lines.enlist([Place(quota, cost) for quota in quotas], next(ARRIVALS), self.now)
         for quota in quotas:
             self.order[quota].append(ticket)
         self.take(release)

@@ -40,6 +40,7 @@ LEFT = {
     Outcome.CONTENT_TIMEOUT: KEPT,
     Outcome.AMBIGUOUS: KEPT,
     Outcome.BROKEN: KEPT,
+    Outcome.HEDGED: KEPT,
     Outcome.CLIENT_GONE: KEPT,
 }
 

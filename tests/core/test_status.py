@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from sidecar.core.breaker import IN_A_ROW
 from sidecar.core.limits import HOUR, MINUTE, SECOND, Axis, Cost, Reading, Source
 from sidecar.core.outcomes import Feedback, Outcome, Scope
 from sidecar.core.status import status_of
@@ -120,3 +121,25 @@ def test_G3_it_holds_no_secret():
     text = msgspec.json.encode(status_of(roster, NOW)).decode()
     assert "secret-of" not in text
     assert "groq" in text
+
+
+def test_B12_a_breaker_that_is_not_closed_says_what_it_waits_for():
+    roster = roster_of(TEXT)
+    candidate = candidate_of(roster)
+    charge = candidate.quota.try_admit(Cost(1, 0), NOW)
+    assert charge is not None
+    for _ in range(IN_A_ROW):
+        candidate.breaker.ended(charge, Outcome.CONNECT_FAILED, NOW, 0.0)
+    told = {
+        "reason": "connect_failed",
+        "trips": 1,
+        "message": "5 failures in a row, 5 of 5 calls",
+    }
+    assert shown(roster)["groq"]["breakers"] == {"m": {"state": "open", "for_s": 1.0} | told}
+    assert "breakers" not in shown(roster)["groq-2"]
+    due = candidate.breaker.until_ns
+    assert shown(roster, due)["groq"]["breakers"] == {"m": {"state": "open", "for_s": 0.0} | told}
+    candidate.breaker.enter(charge, due)
+    assert shown(roster, due)["groq"]["breakers"] == {"m": {"state": "half_open", "for_s": 1.0} | told}
+    candidate.breaker.heard(charge)
+    assert "breakers" not in shown(roster, due)["groq"]

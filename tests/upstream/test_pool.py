@@ -789,3 +789,41 @@ class TestKeeping:
             play(scenario())
         finally:
             gc.enable()
+
+
+class Sending:
+    """Who has a request sent."""
+
+    is_sent = False
+
+
+def test_B2_the_sender_is_told_before_the_first_byte_and_not_while_connecting(play, wire):
+    async def scenario():
+        pool, sender = wire.pool(), Sending()
+        async with wire.provider(answering(OK)) as provider:
+            asking = asyncio.ensure_future(pool.exchange(provider.origin, *ask(), soon(), sender))
+            seen = set()
+            while not asking.done():
+                seen.add((pool.connecting > 0, sender.is_sent))
+                await asyncio.sleep(0)
+            assert (True, False) in seen
+            assert (True, True) not in seen
+            assert sender.is_sent
+            await whole(await asking)
+            kept = Sending()
+            asking = asyncio.ensure_future(pool.exchange(provider.origin, *ask(), soon(), kept))
+            await asyncio.sleep(0)
+            assert kept.is_sent, "over a kept connection it goes at once"
+            await whole(await asking)
+            await pool.close()
+
+    play(scenario())
+
+
+async def test_B13_a_connection_that_was_refused_has_sent_nothing():
+    pool, sender = Pool(LoopClock(), local_resolver(LoopClock()), connect_timeout_ns=SECOND), Sending()
+    async with Scripted(answering(OK)) as provider:
+        origin = provider.origin
+    assert (await fault(pool.exchange(origin, *ask(), soon(), sender))).outcome is Outcome.CONNECT_FAILED
+    assert not sender.is_sent
+    await pool.close()

@@ -1,0 +1,46 @@
+"""One request on its way and what attempts at it are made with: what the gateway, attempts and hedges share."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from sidecar.core.access import Record
+from sidecar.core.affinity import Ownership
+from sidecar.core.attempts import Attempts, Policy
+from sidecar.core.call import Call
+from sidecar.core.http import Request
+from sidecar.core.keys import Candidate
+from sidecar.core.rejections import Rejections
+from sidecar.core.snapshot import Snapshot
+from sidecar.core.usage import Totals
+from sidecar.interfaces import Clock, Reply
+from sidecar.upstream.pool import Pool
+from sidecar.waiting import WaitingRoom
+
+
+class Shells(Protocol):
+    """What an attempt is made with. `ambiguous`: how many connections were lost when the request may have been served
+    (acceptance B13)."""
+
+    clock: Clock
+    pool: Pool
+    ownership: Ownership
+    room: WaitingRoom
+    rejections: Rejections
+    totals: Totals
+    ambiguous: int
+
+    def note_organization(self, candidate: Candidate, organization: str) -> None:
+        """An error named the organisation that a key is of."""
+
+
+class Job(NamedTuple):
+    """One request on its way."""
+
+    snapshot: Snapshot
+    request: Request
+    reply: Reply
+    record: Record
+    call: Call
+    policy: Policy
+    attempts: Attempts
