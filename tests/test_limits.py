@@ -14,7 +14,7 @@ from sidecar.core.limits import DAY, HOUR, MINUTE, SECOND
 from sidecar.interfaces import sleep_until
 from sidecar.sim.config import LimitRule, SimConfig
 from sidecar.sim.faults import Fault
-from tests.rig import WATCHDOG_S, DrivenClock, chat, pump, running
+from tests.rig import WATCHDOG_S, DrivenClock, chat, pump, running, until
 
 PATIENT = "wait: {max: 24h}\ntimeouts: {total: 24h}\n"
 CEREBRAS = """
@@ -179,6 +179,23 @@ async def test_A7_keys_whose_errors_name_one_organisation_share_one_quota(tmp_pa
         assert {answer.headers["x-sidecar-key"] for answer in answers[:4]} == {"a", "b"}
         assert rig.row("groq").refused == {"rpm": 2}
         assert sum(line.get("event") == "accounts_merged" for line in rig.lines) == 1
+
+
+async def test_A7_who_waits_for_an_account_that_is_merged_waits_on_at_the_other(tmp_path):
+    clock = DrivenClock()
+    config = provider('{model: "*", rpm: 1}', keys="[{name: a, env: KEY_A}, {name: b, env: KEY_B}]") + PATIENT
+    async with running(tmp_path, config, {"groq": SimConfig("groq")}, clock=clock) as rig:
+        async with asyncio.timeout(WATCHDOG_S):
+            assert (await rig.post(body=sized(1), x_sidecar_key="b")).status == 200
+            waiter = asyncio.create_task(rig.post(body=sized(1), x_sidecar_key="b", x_sidecar_max_wait="2m"))
+            await until(lambda: rig.sidecar._gateway.room.waiting == 1)
+        gateway, roster = rig.sidecar._gateway, rig.sidecar._roster
+        (keys,) = roster._keys.values()
+        for candidate in keys.candidates:
+            gateway.note_organization(candidate, "org_1")
+        answer = await pump(clock, waiter)
+        assert answer.headers["x-sidecar-key"] == "b"
+        assert int(answer.headers["x-sidecar-wait-ms"]) <= 61_000, "no longer than the quota of both takes"
 
 
 async def test_A8_cerebras_charges_what_might_come_and_is_never_overdrawn(tmp_path):

@@ -58,6 +58,15 @@ def test_A16_two_quotas_serve_a_common_line_twice_as_fast():
     assert lines.backlog.turn([(one, ONE)], NOW) <= NOW + SECOND
 
 
+def test_A15_who_may_go_where_nobody_stands_has_its_turn_there():
+    lines, busy, idle = Lines(), spent(rpm(60)), rpm(60)
+    enlisted(lines, [busy], 100)
+    assert lines.backlog.turn([(busy, ONE), (idle, ONE)], NOW) == NOW
+    spent(idle)
+    assert lines.backlog.turn([(busy, ONE), (idle, ONE)], NOW) <= NOW + SECOND
+    assert not lines.backlog.is_vain([(busy, ONE), (idle, ONE)], NOW + SECOND, NOW)
+
+
 def test_A15_who_would_wait_in_vain_is_known():
     lines, subject = Lines(), spent(rpm(60))
     enlisted(lines, [subject], 19)
