@@ -102,7 +102,7 @@ def test_declared_output_counts_only_where_it_is_not_given_back():
         subject.try_admit(Cost(60, 0), NOW)
         lines = Lines()
         subject.budgets[0].reserved = 0  # it has been settled
-        lines.enlist([Place(subject, Cost(10, 13))], NOW)
+        lines.enlist([Place(subject, Cost(10, 13))], 0, NOW)
         turn_ns = lines.backlog.turn([(subject, Cost(10, 13))], NOW)
         assert abs(turn_ns - (NOW + second * SECOND)) <= SLACK_NS
 
