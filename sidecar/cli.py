@@ -1,4 +1,4 @@
-"""The command line. Rooms are imported by the command that needs them: `sidecar env` should not wait for aiohttp.
+"""The command line. What a command needs is imported when it runs: `sidecar --help` should not wait for aiohttp.
 
 Exit codes: 0; 64 for usage or configuration; 70 for our own fault; `run` exits as its command did.
 """

@@ -14,6 +14,7 @@ class Memory(asyncio.Transport):
         self.protocol = protocol
         self.written: list[bytes] = []
         self.is_ended = False
+        self.high: int | None = None  # more unsent than that pauses the writer; None: the usual
         self.unsent = 0  # bytes that the other side has not read, as the test says
         self.is_deaf = False
         self._is_closing = False
@@ -25,6 +26,7 @@ class Memory(asyncio.Transport):
         return self.unsent
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.high = high
         if high == 0 and self.unsent:
             self._protocol().pause_writing()
 

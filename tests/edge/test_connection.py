@@ -115,7 +115,10 @@ async def test_a_body_that_stays_incomplete_is_408(conversing):
     async with conversing() as (stage, client):
         await client.send(post(b"x" * 10)[:-1])
         await stage.service.entered.wait()
-        stage.clock.advance(TIMING.client_body_ns)
+        stage.clock.advance(TIMING.client_body_ns - 1)
+        await settle()
+        assert stage.service.entrance.inflight == 1
+        stage.clock.advance(1)
         answer = await client.answer()
         assert (answer.status, code(answer)) == (408, "request_timeout")
         assert await client.rest() == b""
@@ -148,6 +151,19 @@ async def test_draining_ends_idle_connections_and_waits_for_running_requests(con
         assert (await busy.answer()).status == 200
         assert await draining is True
         assert await busy.rest() == b""
+
+
+async def test_while_draining_a_request_whose_head_is_on_its_way_is_served(conversing):
+    async with conversing() as (stage, client):
+        data = request(b"/")
+        await client.send(data[:20])
+        await settle()
+        draining = asyncio.ensure_future(stage.lane.drain(stage.clock.now_ns() + 20 * SECOND))
+        await settle()
+        await client.send(data[20:])
+        answer = await client.answer()
+        assert (answer.status, answer.values(b"connection")) == (200, [b"close"])
+        assert await draining is True
 
 
 async def test_while_draining_a_request_whose_body_is_on_its_way_is_served_and_told_to_leave(conversing):

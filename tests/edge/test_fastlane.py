@@ -106,14 +106,20 @@ async def test_who_leaves_waits_for_the_last_byte_of_the_answer_before(lane):
         transport.feed(post(b"{}"))
         await settle()
         transport.unsent = 1
-        transport.feed(b"GET /odd HTTP/1.0\r\n")
+        transport.feed(b"GET /odd HTTP/1.0\r\nconnection: keep-alive\r\n")
         transport.feed(b"\r\n")
         await settle()
-        assert repr(transport.protocol) == "FastConnection(busy, LEAVING, Intake(21 bytes held, 0 missing))"
+        assert repr(transport.protocol) == "FastConnection(busy, LEAVING, Intake(45 bytes held, 0 missing))"
         assert len(service.requests) == 1
+        behind = request(b"/behind", b"x: " + b"x" * 65_450)
+        transport.feed(behind[:-4])
+        assert transport.is_deaf
         transport.send_all()
+        assert not transport.is_deaf
+        assert transport.high is None
+        transport.feed(behind[-4:])
         await settle()
-        assert [each.target for each in service.requests] == [b"/v1/chat/completions", b"/odd"]
+        assert [each.target for each in service.requests] == [b"/v1/chat/completions", b"/odd", b"/behind"]
         assert not isinstance(transport.protocol, FastConnection)
         await lanes.close()
 

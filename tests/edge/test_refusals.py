@@ -8,6 +8,7 @@ import json
 import pytest
 
 from sidecar.core.entrance import digest
+from sidecar.core.errors import Reason, Refusal
 from tests.edge.raw import RawClient, post, request
 from tests.edge.stage import RULES
 
@@ -130,3 +131,11 @@ async def test_G4_host_origin_and_token(data, status, conversing):
         assert answer.status == status
         assert b"s3cret" not in answer.body
         assert len(stage.service.requests) == (status == 200)
+
+
+@pytest.mark.parametrize(("reason", "ends"), [(Reason.INVALID_HTTP, True), (Reason.UNKNOWN_PATH, False)])
+async def test_who_speaks_no_http_is_not_listened_to_any_longer(conversing, reason, ends):
+    async with conversing() as (stage, client):
+        stage.service.enter = lambda *args: Refusal(reason, "as the service says")
+        await client.send(post(b"{}"))
+        assert (await client.answer()).values(b"connection") == ([b"close"] if ends else [])
