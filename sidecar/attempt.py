@@ -166,6 +166,8 @@ class Attempt:
             feedback = Feedback(flaw.outcome, Scope.TARGET, None, message=flaw.detail)
         else:
             feedback = judged(shells, job, Question(self.send, outgoing, response), flaw.error)
+        if feedback.outcome is Outcome.OK:  # an error in a form that no error has elsewhere
+            feedback = Feedback(flaw.outcome, Scope.TARGET, None, message=flaw.detail)
         self.outcome = feedback.outcome
         if job.attempts.failed(candidate, feedback, response.status) is not Next.RELAY:
             return False

@@ -25,6 +25,9 @@ class _Usage(msgspec.Struct, gc=False):
 class _Completion(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
+    id: str | None = None
+    message: str | None = None
+    code: str | int | None = None
 
 
 _decode = msgspec.json.Decoder(_Completion).decode
@@ -40,7 +43,9 @@ def flaw(body: bytes) -> str:
         return "" if _is_json(body) else "the answer is not JSON"
     choices = completion.choices
     if not choices:
-        return ""
+        # flat, as Cerebras and Mistral send errors (providers.md 1.1 row 10); what was created has an id
+        is_error = completion.message and completion.code is not None and completion.id is None
+        return f"the answer is an error: {completion.message}" if is_error else ""
     has_tokens = completion.usage is None or completion.usage.completion_tokens != 0
     return "" if any(_says_something(choice, has_tokens) for choice in choices) else "the answer is empty"
 

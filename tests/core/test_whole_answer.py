@@ -22,6 +22,13 @@ def test_B3_what_is_not_JSON_is_no_answer(body):
     assert flaw(body) == "the answer is not JSON"
 
 
+def test_B5_a_flat_error_is_no_answer():
+    error = b'{"message":"Try again.","type":"server_error","param":null,"code":"internal_error"}'
+    assert flaw(error) == "the answer is an error: Try again."
+    assert flaw(b'{"id":"file-1","message":"stored","code":"x"}') == ""
+    assert flaw(b'{"message":"stored"}') == ""
+
+
 @pytest.mark.parametrize(
     "body",
     [
