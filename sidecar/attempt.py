@@ -162,12 +162,10 @@ class Attempt:
             return True
         self._flaw = flaw
         # an answer of status 200 that is none, found out before anything was passed on: it counts as what it is
-        if flaw.error is None:
-            feedback = Feedback(flaw.outcome, Scope.TARGET, None, message=flaw.detail)
-        else:
-            feedback = judged(shells, job, Question(self.send, outgoing, response), flaw.error)
-        if feedback.outcome is Outcome.OK:  # an error in a form that no error has elsewhere
-            feedback = Feedback(flaw.outcome, Scope.TARGET, None, message=flaw.detail)
+        feedback = Feedback(flaw.outcome, Scope.TARGET, None, message=flaw.detail)
+        if flaw.error is not None:
+            said = judged(shells, job, Question(self.send, outgoing, response), flaw.error)
+            feedback = feedback if said.outcome is Outcome.OK else said  # OK: no form that errors have elsewhere
         self.outcome = feedback.outcome
         if job.attempts.failed(candidate, feedback, response.status) is not Next.RELAY:
             return False

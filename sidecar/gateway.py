@@ -172,16 +172,16 @@ class Gateway:
 
     async def _attempt(self, job: Job, send: Send) -> bool:
         """Make an attempt, or two at once; whether the caller has had its answer."""
-        lanes = [Attempt(self, job, send)]
+        made = [Attempt(self, job, send)]
         try:
-            winner = await (lanes[0].obtain() if job.policy.hedge_ns is None else race(self, job, lanes))
+            winner = await (made[0].obtain() if job.policy.hedge_ns is None else race(self, job, made))
             if winner is None:
                 return False
             await winner.relay()
             return True
         finally:
-            for lane in lanes:
-                lane.close()
+            for each in made:
+                each.close()
 
     async def _list_models(self, reply: Reply, record: Record) -> None:
         """Answer with the models of all providers, merged."""

@@ -14,29 +14,29 @@ from sidecar.job import Job, Shells
 from sidecar.upstream.deadline import until
 
 
-async def race(shells: Shells, job: Job, lanes: list[Attempt]) -> Attempt | None:
-    """The attempt that has an answer, or None when none has. `lanes` holds the first, and takes the second as well;
+async def race(shells: Shells, job: Job, made: list[Attempt]) -> Attempt | None:
+    """The attempt that has an answer, or None when none has. `made` holds the first, and takes the second as well;
     whoever calls closes them."""
-    tasks = [asyncio.ensure_future(lanes[0].obtain())]
+    tasks = [asyncio.ensure_future(made[0].obtain())]
     winner: Attempt | None = None
     try:
         if await _is_slow(shells, job, tasks[0]):
-            beside = job.attempts.hedge(lanes[0].send.candidate, shells.clock.now_ns())
+            beside = job.attempts.hedge(made[0].send.candidate, shells.clock.now_ns())
             if beside is not None:
-                lanes.append(Attempt(shells, job, beside))
-                tasks.append(asyncio.ensure_future(lanes[1].obtain()))
+                made.append(Attempt(shells, job, beside))
+                tasks.append(asyncio.ensure_future(made[1].obtain()))
         winner = await _first_answer(tasks)
     finally:
         for task in tasks:
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
-    for lane, result in zip(lanes, results, strict=True):
+    for each, result in zip(made, results, strict=True):
         if isinstance(result, Exception):
             raise result
-        if lane is not winner and result is not None:
-            lane.give_way()
-        elif lane is not winner:
-            lane.close()  # it has failed by itself
+        if each is not winner and result is not None:
+            each.give_way()
+        elif each is not winner:
+            each.close()  # it has failed by itself
     return winner
 
 

@@ -176,12 +176,12 @@ class Relay:
                 tap.feed(chunk)
                 await reply.write(self._fitted(chunk))
         except Fault as fault:
-            if _ends_ill(tap):  # an end without ceremony after the last content is an end
+            if tap.ends_ill:  # an end without ceremony after the last content is an end
                 detail = fault.detail
                 reason = Reason.UPSTREAM_TIMEOUT if fault.outcome is Outcome.CONTENT_TIMEOUT else reason
         else:
             tap.feed_eof()
-            if _ends_ill(tap) and (tap.is_known or self._content_ns is None):
+            if tap.ends_ill and (tap.is_known or self._content_ns is None):
                 detail = "the stream ended without finishing"
         if self._strip is not None:
             await reply.write(self._strip.feed_eof())
@@ -265,11 +265,6 @@ class Relay:
             return Delivery(fault.outcome, True, content_ns=content_ns, detail=fault.detail)
         await reply.finish()
         return Delivery(Outcome.OK, True, content_ns=content_ns)
-
-
-def _ends_ill(tap: Tap) -> bool:
-    """Whether a stream that ends here ends without a word. SDKs take no flat error for one (Cerebras)."""
-    return not tap.finished if tap.error is None else b'"error"' not in tap.error
 
 
 def _hidden(error: bytes | None, held: bytes, detail: str) -> Delivery:

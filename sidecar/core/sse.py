@@ -72,6 +72,11 @@ class Tap:
         """Whether the last event has ended, so that something may be put in before the next."""
         return not self._pending and not self._is_skipping
 
+    @property
+    def ends_ill(self) -> bool:
+        """Whether the stream would end without a word, were it to end here: SDKs take no flat error for one."""
+        return not self.finished if self.error is None else b'"error"' not in self.error
+
     def feed(self, chunk: bytes) -> None:
         """Look at the next bytes of the stream, however they are cut."""
         if self._pending or not chunk.endswith(_WHOLE_ENDS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import pytest
 from hypothesis import given, settings
@@ -289,3 +290,19 @@ def test_repr():
     assert repr(watched(HELLO, DONE, GROQ_ERROR, b"data", ends=False)) == (
         "<Tap committed finished done error, 4 bytes pending>"
     )
+
+
+@pytest.mark.parametrize(
+    ("last", "ends_ill"),
+    [
+        ({"choices": [{"index": 0, "delta": {"content": "b"}}]}, True),
+        ({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}, False),
+        ({"error": {"message": "broken"}}, False),
+        ({"message": "broken", "type": "server_error", "code": "internal_error"}, True),
+    ],
+)
+def test_B4_a_stream_ends_ill_unless_it_finished_or_told_an_error_that_SDKs_know(last, ends_ill):
+    tap = Tap()
+    for said in ({"id": "c", "choices": [{"index": 0, "delta": {"content": "a"}}]}, last):
+        tap.feed(b"data: " + json.dumps(said).encode() + b"\n\n")
+    assert tap.ends_ill is ends_ill
