@@ -11,10 +11,11 @@ import random
 from typing import NamedTuple
 
 from sidecar.core.affinity import created_ids
-from sidecar.core.answer import answer_headers, cleaned
+from sidecar.core.answer import answer_headers, answer_lines, cleaned
 from sidecar.core.attempts import Send
 from sidecar.core.call import Call
 from sidecar.core.fallback import Next
+from sidecar.core.headers import header_lines
 from sidecar.core.http import Header
 from sidecar.core.limits import Usage
 from sidecar.core.outcomes import Fault, Feedback, Outcome, Scope
@@ -86,12 +87,16 @@ class Attempt:
         self._sign()
         record = job.record
         record.status = response.status
-        head = answer_headers(response.headers, record, candidate)
         if self._error is not None:
+            head = answer_headers(response.headers, record, candidate)
             return await self._relay_error(self._error, response.status, head)
         assert held is not None
+        known = response.known
+        lines = None if known is None else answer_lines(known, record, candidate)
+        if lines is None:
+            lines = header_lines(answer_headers(response.headers, record, candidate))
         try:
-            delivery = await held.pass_on(head)
+            delivery = await held.pass_on(lines)
         except (ClientGone, asyncio.CancelledError):
             record.usage = held.usage
             if held.has_ended:  # whoever hangs up right after the last word has had it all
@@ -149,7 +154,9 @@ class Attempt:
         shells, job, (candidate, charge) = self._shells, self._job, self.send
         quota, provider = candidate.quota, candidate.target.provider
         now_ns = shells.clock.now_ns()
-        if provider.learns:
+        if provider.learns and response.known is not None:
+            quota.hear(provider.dialect, response.known, now_ns, charge)
+        elif provider.learns:
             quota.learn(read_limits(provider.dialect, response.headers, now_ns), now_ns, charge)
         quota.passed(charge)
         if response.status < 300:

@@ -31,22 +31,27 @@ class LoopClock:
         self._loop = loop
         self._wall, self._monotonic = wall, monotonic
         self._checked_ns = monotonic()
+        self._due_ns = self._checked_ns + _CHECK_NS
         self._offset_ns = wall() - self._checked_ns
         self._last_ns = 0
 
     def now_ns(self) -> int:
         """Unix nanoseconds, never less than before."""
         monotonic = self._monotonic()
-        passed = monotonic - self._checked_ns
-        if passed >= _CHECK_NS:
-            self._checked_ns = monotonic
-            offset = self._wall() - monotonic
-            if abs(offset - self._offset_ns) > SECOND:
-                self._offset_ns = max(offset, self._offset_ns - passed // 2)
+        if monotonic >= self._due_ns:
+            self._look(monotonic)
         now = monotonic + self._offset_ns
-        if now > self._last_ns:
-            self._last_ns = now
-        return self._last_ns
+        if now < self._last_ns:
+            return self._last_ns
+        self._last_ns = now
+        return now
+
+    def _look(self, monotonic: int) -> None:
+        passed = monotonic - self._checked_ns
+        self._checked_ns, self._due_ns = monotonic, monotonic + _CHECK_NS
+        offset = self._wall() - monotonic
+        if abs(offset - self._offset_ns) > SECOND:
+            self._offset_ns = max(offset, self._offset_ns - passed // 2)
 
     def call_at(self, when_ns: int, callback: Callable[..., object], *args: object) -> Timer:
         """Run `callback(*args)` on the loop at `when_ns`."""

@@ -19,7 +19,7 @@ from sidecar.core.call import Call, error_dialect, understand
 from sidecar.core.conversation import turn_of
 from sidecar.core.entrance import Entrance, Place
 from sidecar.core.errors import Reason, Refusal, render
-from sidecar.core.http import Header, Request
+from sidecar.core.http import Header, Notes, Request
 from sidecar.core.keys import Candidate
 from sidecar.core.outcomes import Outcome
 from sidecar.core.paths import Endpoint
@@ -84,9 +84,11 @@ class Gateway:
                 self.room.dissolve(quota)
             self.warned("accounts_merged", str(merger))
 
-    def enter(self, method: bytes, target: bytes, headers: list[Header], length: int | None) -> Refusal | Place:
+    def enter(
+        self, method: bytes, target: bytes, headers: list[Header], length: int | None, notes: Notes
+    ) -> Refusal | Place:
         """Decide on a request by its head alone."""
-        entered = self._entrance.enter(method, target, headers, length)
+        entered = self._entrance.enter(headers, length, notes)
         if isinstance(entered, Refusal):
             now_ns = self.clock.now_ns()
             record = self._record(method, target, now_ns)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple, Protocol
 
 from sidecar.core.errors import Refusal
-from sidecar.core.http import Header, Request
+from sidecar.core.http import Header, Lines, Notes, Request
 
 
 class ClientGone(Exception):
@@ -38,10 +38,10 @@ class Reply(Protocol):
     connection is closed, and waits while the caller reads more slowly than we write.
     """
 
-    async def send(self, status: int, headers: list[Header], body: bytes) -> None:
+    async def send(self, status: int, headers: Lines, body: bytes) -> None:
         """A whole answer in one write."""
 
-    async def start(self, status: int, headers: list[Header], length: int | None) -> None:
+    async def start(self, status: int, headers: Lines, length: int | None) -> None:
         """The head of a streamed answer; `length` in bytes where known, else the framing is chunked."""
 
     async def write(self, chunk: bytes) -> None:
@@ -84,7 +84,9 @@ class Entry(Protocol):
 class Service(Protocol):
     """What both lanes of the edge serve."""
 
-    def enter(self, method: bytes, target: bytes, headers: list[Header], length: int | None) -> Refusal | Entry:
+    def enter(  # the five parts of a head
+        self, method: bytes, target: bytes, headers: list[Header], length: int | None, notes: Notes
+    ) -> Refusal | Entry:
         """Decide on a request by its head alone, before its body is read; `length` is the declared content-length."""
 
     async def handle(self, request: Request, reply: Reply) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from sidecar.core.errors import Reason, Refusal, stream_error
 from sidecar.core.feedback import hidden_error
-from sidecar.core.http import Header, find
+from sidecar.core.http import Lines, find
 from sidecar.core.limits import Usage
 from sidecar.core.outcomes import Fault, Outcome
 from sidecar.core.sse import Tap
@@ -72,7 +72,8 @@ class Relay:
         self._reply = reply
         self._waits = waits
         self._dialect = dialect
-        self._encoding = find(response.headers, b"content-encoding")
+        known = response.known
+        self._encoding = find(response.headers, b"content-encoding") if known is None else known.pattern.encoding
         self._held: list[bytes] = []
         self._tap: Tap | None = None  # of a stream
         self._is_whole = False
@@ -101,7 +102,10 @@ class Relay:
         stream tells.
         """
         self._strip = UsageStrip() if strips_usage else None
-        content_type = find(self._response.headers, b"content-type") or b""
+        known = self._response.known
+        content_type = (
+            known.pattern.content_type if known else find(self._response.headers, b"content-type") or b""
+        )
         if content_type.startswith(b"text/event-stream") and self._encoding is None:
             return await self._hold_events()
         if b"json" in content_type and method != b"HEAD":
@@ -110,14 +114,14 @@ class Relay:
         self._content_ns = self._clock.now_ns()
         return None
 
-    async def pass_on(self, head: list[Header]) -> Delivery:
+    async def pass_on(self, head: Lines) -> Delivery:
         """Pass on what was held and all that follows. `head`: the headers as the caller gets them, without framing.
         Raises ClientGone."""
         if self._tap is not None:
             return await self._pass_events(self._tap, head)
         return await (self._pass_whole(head) if self._is_whole else self._pass_opaque(head))
 
-    async def release(self, head: list[Header], held: bytes) -> None:
+    async def release(self, head: Lines, held: bytes) -> None:
         """Pass on an answer that `hold` found wanting, and what is left of it: its error is the caller's own."""
         reply = self._reply
         await reply.start(self._response.status, head, None)
@@ -153,7 +157,7 @@ class Relay:
         self._content_ns = self._clock.now_ns()
         return None
 
-    async def _pass_events(self, tap: Tap, head: list[Header]) -> Delivery:
+    async def _pass_events(self, tap: Tap, head: Lines) -> Delivery:
         reply = self._reply
         await reply.start(self._response.status, head, None)
         await reply.write(self._fitted(b"".join(self._held)))
@@ -246,11 +250,11 @@ class Relay:
         self._content_ns = clock.now_ns()
         return None
 
-    async def _pass_whole(self, head: list[Header]) -> Delivery:
+    async def _pass_whole(self, head: Lines) -> Delivery:
         await self._reply.send(self._response.status, head, self._held[0])
         return Delivery(Outcome.OK, True, self._usage, content_ns=self._content_ns, created=self._plain)
 
-    async def _pass_opaque(self, head: list[Header]) -> Delivery:
+    async def _pass_opaque(self, head: Lines) -> Delivery:
         response, reply, clock, content_ns = self._response, self._reply, self._clock, self._content_ns
         await reply.start(response.status, head, response.length)
         try:

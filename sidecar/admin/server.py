@@ -55,7 +55,7 @@ class AdminServer:
 
     def _status_of(self, request: web.BaseRequest) -> web.StreamResponse:
         headers: list[Header] = [(name.lower(), value) for name, value in request.raw_headers]
-        entered = self._entrance.enter(b"GET", request.path.encode("utf-8", "replace"), headers, None)
+        entered = self._entrance.enter(headers, None)
         if isinstance(entered, Refusal):
             return _refused(entered)
         entered.leave()

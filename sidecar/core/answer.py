@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from sidecar.core.access import Record
 from sidecar.core.errors import Refusal, Step
-from sidecar.core.headers import response_headers
+from sidecar.core.headers import header_lines, response_headers
+from sidecar.core.hot_answer import Known
 from sidecar.core.http import Header, find
 from sidecar.core.keys import Candidate, header_text
 from sidecar.core.snapshot import Key
@@ -25,6 +26,21 @@ def answer_headers(headers: list[Header], record: Record, candidate: Candidate) 
     if find(headers, b"x-request-id") is None:
         head.append((b"x-request-id", record.id.encode("ascii")))
     return head
+
+
+def answer_lines(known: Known, record: Record, candidate: Candidate) -> bytes | None:
+    """The same of a head that was recognised, as lines; None where one of them has to be looked at."""
+    lines = known.lines
+    if candidate.secret is not None and candidate.secret in lines:
+        return None
+    waited_ms = record.wait_ns // _MILLISECOND
+    if not record.trail and not record.dropped and known.pattern.has_request_id:
+        served = b"x-sidecar-attempts: %d\r\nx-sidecar-wait-ms: %d\r\n" % (record.attempts, waited_ms)
+        return b"".join((lines, candidate.lines, served))
+    served_by = _served_by(record, candidate)
+    if not known.pattern.has_request_id:
+        served_by.append((b"x-request-id", record.id.encode("ascii")))
+    return lines + header_lines(served_by)
 
 
 def _served_by(record: Record, candidate: Candidate) -> list[Header]:

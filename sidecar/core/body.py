@@ -32,6 +32,8 @@ from sidecar.core.spans import (
 # how far from the end `model` is looked for before the body is read from its start: SDKs write it after `messages`
 _TAIL_BYTES = 1 << 16
 _MODEL = b'"model"'
+_SEARCHED_BYTES = 4096
+_ESCAPED_ASCII = b"\\u00"
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
@@ -248,6 +250,16 @@ def without_in_messages(body: bytes, fields: Collection[str]) -> tuple[bytes, tu
         done = found[-1].end
         gone.update(dict.fromkeys(dropped))
     return (b"".join((*pieces, view[done:])), tuple(gone)) if gone else (body, ())
+
+
+def may_name(body: bytes, marks: Collection[bytes]) -> bool:
+    """Whether a member of one of these names (each as a JSON text) may stand anywhere in a body; False is certain."""
+    if len(body) > _SEARCHED_BYTES:
+        return True  # many searches of a large text take longer than one decoder
+    for mark in marks:  # noqa: SIM110  # written out: a generator costs as much as the search
+        if mark in body:
+            return True
+    return _ESCAPED_ASCII in body  # a name may be spelled with it
 
 
 def _is_without(body: bytes, names: Collection[str]) -> bool:

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from sidecar.core.limits import DAY, Axis, ChargeRule, Cost, Reading, Source
+from sidecar.core.durations import parse_reset
+from sidecar.core.limits import DAY, MINUTE, Axis, ChargeRule, Cost, Reading, Source
 from sidecar.core.windows import Calendar, make
 
 HEARD_FOR_NS = DAY  # what was heard once and never again is dropped, so that no wrong limit lasts
+_HEADER = Source.HEADER  # an enum's member costs a look-up through its metaclass
+_NOTED_NS = HEARD_FOR_NS - MINUTE  # what is heard again is noted once a minute
 FOREVER_NS = 2**62  # later than any instant; see also quota.BLOCKED_NS
 
 
@@ -61,6 +64,8 @@ class Budget:
     """One window with its provenance. `full_limit` is the provider's, `window.limit` this process's share of it."""
 
     __slots__ = (
+        "_heard_text",
+        "_heard_then",
         "_ours",
         "_replicas",
         "_told",
@@ -91,6 +96,8 @@ class Budget:
         self.shape = (spec.algorithm, spec.calendar)  # how its window runs
         self._told: int | None = None  # what the provider last said is left
         self._ours = 0  # what we took to be left from then on
+        self._heard_text = b""  # a limit as a header named it, and what that left in `heard`
+        self._heard_then: tuple[int, int] | None = None
 
     def never_fits(self, cost: Cost) -> bool:
         """Whether a request of that cost cannot fit even a whole window.
@@ -115,8 +122,36 @@ class Budget:
             self.heard[source] = (limit, now + HEARD_FOR_NS)
             if before is None or before[0] != limit:
                 self._apply(now)
-        if reading.remaining is not None:
-            self._follow(reading, reading.remaining, now, charge)
+        if reading.remaining is None:
+            return
+        weighed = self._weighed(reading.remaining, limit, now, charge)
+        if weighed is not None:
+            self._follow(weighed, reading.reset_ns, now)
+
+    def hears_again(self, limit: bytes, now: int) -> bool:
+        """Whether a header named that limit, in these digits, not long ago: it says nothing new."""
+        then = self._heard_then
+        return (
+            limit == self._heard_text
+            and then is not None
+            and then is self.heard.get(_HEADER)
+            and now < then[1] - _NOTED_NS
+        )
+
+    def note_text(self, limit: bytes) -> None:
+        """These are the digits of the limit that a header has just named."""
+        self._heard_text, self._heard_then = limit, self.heard.get(_HEADER)
+
+    def hear_remaining(self, texts: tuple[bytes, bytes | None], limit: int, now: int, charge: Charge) -> int:
+        """Take in what a header said is left, and when the window is whole: both as sent. What is left is digits. How
+        much less is left now than we thought."""
+        weighed = self._weighed(int(texts[0]), limit, now, charge)
+        if weighed is None:
+            return 0
+        ours = self._ours
+        reset_ns = parse_reset(texts[1], now) if weighed[1] and texts[1] is not None else None
+        self._follow(weighed, reset_ns, now)
+        return max(0, ours - weighed[0])
 
     def expire(self, now: int) -> bool:
         """Drop what was heard too long ago. False when no limit is left."""
@@ -180,24 +215,28 @@ class Budget:
         if share != self.window.limit:
             self.window.set_limit(share, now)
 
-    def _follow(self, reading: Reading, remaining: int, now: int, charge: Charge | None) -> None:
-        window, ours = self.window, self.window.remaining(now)
-        whole_ns = None if reading.reset_ns is None else now + reading.reset_ns
+    def _weighed(self, remaining: int, limit: int | None, now: int, charge: Charge | None) -> tuple[int, bool] | None:
+        """What our own count is to be, where it has to follow, and whether the reset that was told belongs to it."""
+        window = self.window
+        ours = window.remaining(now)
         own, since, at_ns = (0, 0, now) if charge is None else self._since(charge)
         present = window.brought_up(remaining, at_ns, since, now)
         if present is None:
-            return
-        self._told, self._ours = max(0, present), ours
+            return None
+        self._told, self._ours = present if present > 0 else 0, ours
         if present < ours:
-            window.observe(max(0, present), now, whole_ns if present == remaining else None)
-            self._ours = max(0, present)
-        elif reading.limit is not None and reading.limit <= window.limit:
-            # requests in flight may not be in the provider's count yet, so what they reserved stays off. A limit of
-            # our own below the provider's, or a share of it, is ours to count: the provider's count says nothing of it
-            allowed = min(remaining, reading.limit) - max(self.reserved, own + since)
-            if allowed > ours:
-                window.observe(allowed, now, whole_ns)
-                self._ours = allowed
+            return max(0, present), present == remaining
+        if limit is None or limit > window.limit:
+            return None
+        # requests in flight may not be in the provider's count yet, so what they reserved stays off. A limit of our own
+        # below the provider's, or a share of it, is ours to count: the provider's count says nothing of it
+        allowed = (remaining if remaining < limit else limit) - max(self.reserved, own + since)
+        return (allowed, True) if allowed > ours else None
+
+    def _follow(self, weighed: tuple[int, bool], reset_ns: int | None, now: int) -> None:
+        amount, is_dated = weighed
+        self.window.observe(amount, now, now + reset_ns if is_dated and reset_ns is not None else None)
+        self._ours = amount
 
     def _since(self, charge: Charge) -> tuple[int, int, int]:
         """What a request was charged here, what was spent after it, and when it went. One that went before this window

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from sidecar.core import body, multipart
-from sidecar.core.affinity import Ownership, path_ids
+from sidecar.core.affinity import Ownership
 from sidecar.core.body import Envelope
 from sidecar.core.catalog import NativeSurface
 from sidecar.core.errors import Reason, Refusal
-from sidecar.core.headers import Controls, controls
-from sidecar.core.http import Request, find
+from sidecar.core.heading import Heading, heading_of
+from sidecar.core.headers import Controls
+from sidecar.core.http import Request
 from sidecar.core.keys import Size
 from sidecar.core.paths import Endpoint, Kind, Surface, needs_model, resolve
 from sidecar.core.routing import Route, native_model, native_provider, pin, route_model
@@ -28,42 +31,55 @@ _MODEL_CHARS = 512
 _AUDIO_BYTES_PER_SECOND = 16_000
 
 
-class Call(NamedTuple):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """A request understood. `model` is as the caller named it; `native` is set on a provider's own surface."""
 
-    surface: Surface
-    controls: Controls
+    heading: Heading
     envelope: Envelope
     model: str | None
     route: Route
     size: Size
-    is_multipart: bool
     native: NativeSurface | None
+
+    @property
+    def surface(self) -> Surface:
+        """Where it goes."""
+        return self.heading.surface
+
+    @property
+    def controls(self) -> Controls:
+        """What the caller asks of this proxy itself."""
+        return self.heading.wishes
+
+    @property
+    def is_multipart(self) -> bool:
+        """Whether its body is a form."""
+        return self.heading.is_multipart
 
 
 def understand(snapshot: Snapshot, request: Request, ownership: Ownership) -> Call | Refusal:
     """Everything there is to know about a request before a key is chosen."""
-    surface = resolve(request.method, request.target)
-    if isinstance(surface, Refusal):
-        return surface
-    wishes = controls(request.headers)
-    if isinstance(wishes, Refusal):
-        return wishes
-    content_type = find(request.headers, b"content-type") or b""
-    is_multipart = content_type[:10].lower() == b"multipart/"
-    envelope = _peek(request, content_type, is_multipart, surface)
+    heading = heading_of(request)
+    if isinstance(heading, Refusal):
+        return heading
+    envelope = _peek(request, heading)
     if isinstance(envelope, Refusal):
         return envelope
+    surface = heading.surface
     destination = _destination(snapshot, surface, envelope)
     if isinstance(destination, Refusal):
         return destination
-    owner = ownership.owner_of(path_ids(surface.path) + envelope.references)
-    route = _route(snapshot, destination, wishes.key, owner)
+    ids = heading.ids + envelope.references
+    owner = ownership.owner_of(ids) if ids else None
+    label = heading.wishes.key
+    route = (
+        Route(destination.targets) if owner is None and label is None else _route(snapshot, destination, label, owner)
+    )
     if isinstance(route, Refusal):
         return route
     model = destination.model
-    size = _size(request, envelope, surface, is_multipart, bool(model))
-    return Call(surface, wishes, envelope, model, route, size, is_multipart, destination.native)
+    size = _size(request, envelope, surface, heading.is_multipart, bool(model))
+    return Call(heading, envelope, model, route, size, destination.native)
 
 
 def error_dialect(snapshot: Snapshot, target: bytes) -> str:
@@ -116,13 +132,15 @@ def _route(snapshot: Snapshot, destination: _Destination, label: str | None, own
     return Route(targets)
 
 
-def _peek(request: Request, content_type: bytes, is_multipart: bool, surface: Surface) -> Envelope | Refusal:
-    if is_multipart:
-        return multipart.peek(request.body, content_type)
-    if not request.body:
-        return Envelope()
+def _peek(request: Request, heading: Heading) -> Envelope | Refusal:
+    if heading.is_multipart:
+        return multipart.peek(request.body, heading.content_type)
     envelope = body.peek(request.body)
-    if isinstance(envelope, Refusal) and not _is_json(content_type) and not needs_model(surface.endpoint):
+    if (
+        isinstance(envelope, Refusal)
+        and not _is_json(heading.content_type)
+        and not needs_model(heading.surface.endpoint)
+    ):
         return Envelope()  # an upload of another kind: passed as it is
     return envelope
 

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from sidecar.core.breaker import Breaker
 from sidecar.core.error_classes import CROWDED_NS
 from sidecar.core.health import FOREVER_NS, Bar, Standing
+from sidecar.core.headers import header_lines
 from sidecar.core.http import Header
 from sidecar.core.outcomes import Feedback, Outcome, Scope
 from sidecar.core.quota import Quota
@@ -20,7 +21,7 @@ from sidecar.core.snapshot import Key, Target
 class Candidate:
     """One key at one target: the quota it draws on, the standings it depends on, and the target's breaker."""
 
-    __slots__ = ("at_model", "at_provider", "breaker", "key", "labels", "of_key", "quota", "target")
+    __slots__ = ("at_model", "at_provider", "breaker", "key", "key_line", "labels", "lines", "of_key", "quota", "secret", "target")
 
     def __init__(  # its parts, and what it is in one tuple
         self, target: Target, key: Key, quota: Quota, standings: tuple[Standing, Standing, Standing], breaker: Breaker
@@ -30,11 +31,14 @@ class Candidate:
         self.quota = quota
         self.at_provider, self.of_key, self.at_model = standings
         self.breaker = breaker
+        self.key_line = header_lines(target.provider.auth[key.ident])
         self.labels: list[Header] = [
             (b"x-sidecar-provider", header_text(target.provider.name)),
             (b"x-sidecar-model", header_text(target.model)),
             (b"x-sidecar-key", header_text(key.name)),
         ]
+        self.lines = header_lines(self.labels)  # the same as they stand on the wire
+        self.secret = key.secret_bytes
 
     def standing(self) -> Bar:
         """What bars it longest: the target's breaker, or the standing of the target, the key, or the key here."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from sidecar.core.errors import Reason, Refusal
-from sidecar.core.http import Header
+from sidecar.core.http import Header, Notes
 from sidecar.core.limits import SECOND
 from sidecar.core.units import format_size
 
@@ -50,6 +50,13 @@ def digest(token: bytes) -> bytes:
     return hashlib.sha256(token).digest()
 
 
+class _Admission(NamedTuple):
+    """What a head amounts to under some rules, whenever it comes. `verdict`: a refusal, or the caller's name."""
+
+    rules: Rules
+    verdict: Refusal | str | None
+
+
 class Entrance:
     """Counts who is inside. Rules may be replaced while requests run; those inside keep their places."""
 
@@ -70,10 +77,32 @@ class Entrance:
         self._rules = rules
         self._hosts = frozenset(name.lower().encode() for name in rules.hosts)
         self._origins = frozenset(origin.lower().encode() for origin in rules.origins)
+        self._most, self._most_bytes = rules.max_inflight, rules.max_inflight_bytes
+        self._largest = min(rules.max_body_bytes, rules.max_inflight_bytes)
 
-    def enter(self, method: bytes, target: bytes, headers: list[Header], length: int | None) -> Refusal | Place:
-        """A place for the request of this head, or why there is none. `length`: content-length, None = not declared."""
-        caller: str | None = None
+    def enter(self, headers: list[Header], length: int | None, notes: Notes | None = None) -> Refusal | Place:
+        """A place for the request of this head, or why there is none. `length`: content-length, None = not declared;
+        `notes`: kept with a head that may come again."""
+        admission = None if notes is None else notes.admission
+        if not isinstance(admission, _Admission) or admission.rules is not self._rules:
+            admission = _Admission(self._rules, self._judged(headers))
+            if notes is not None:
+                notes.admission = admission
+        caller = admission.verdict
+        if isinstance(caller, Refusal):
+            return caller
+        declared = length or 0
+        if (
+            declared > self._largest
+            or self.inflight >= self._most
+            or self.inflight_bytes + declared > self._most_bytes
+        ):  # one of these three says why not
+            refusal = self._room(declared)
+            if refusal is not None:
+                return refusal
+        return Place(self, caller, declared)
+
+    def _judged(self, headers: list[Header]) -> Refusal | str | None:
         tokens = []
         for name, value in headers:
             if name not in _MATTERS:
@@ -86,11 +115,9 @@ class Entrance:
                     return _FORBIDDEN_ORIGIN
             else:
                 tokens.append(value)
-        if self._rules.tokens:
-            caller = self._known(tokens)
-            if caller is None:
-                return _UNAUTHORIZED
-        return self._room(length or 0) or Place(self, caller, length or 0)
+        if not self._rules.tokens:
+            return None
+        return self._known(tokens) or _UNAUTHORIZED
 
     def grown(self, received: int, more: int) -> Refusal | None:
         """Whether a body of `received` bytes may grow by `more` that are not yet counted; counts them if so."""

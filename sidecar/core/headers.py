@@ -74,7 +74,7 @@ def request_headers(headers: list[Header], credentials: Collection[bytes] = ()) 
 
 def response_headers(headers: list[Header], secrets: Sequence[bytes]) -> list[Header]:
     """The headers of an answer that a caller may see; none whose value holds one of the secrets."""
-    kept = [header for header in headers if header[0] not in _RESPONSE and not header[0].startswith(_DROPPED_PREFIXES)]
+    kept = [header for header in headers if not is_withheld(header[0])]
     kept = _without(kept, _named_by_connection(headers))
     if secrets:
         text = b"\n".join([value for _, value in kept])
@@ -84,23 +84,41 @@ def response_headers(headers: list[Header], secrets: Sequence[bytes]) -> list[He
     return kept
 
 
+def is_withheld(name: bytes) -> bool:
+    """Whether a header of an answer never passes: it is for this hop, for browsers, or ours to set."""
+    return name in _RESPONSE or name.startswith(_DROPPED_PREFIXES)
+
+
 def upstream_head(method: bytes, path: bytes, host: bytes, headers: list[Header], length: int | None) -> bytes:
     """The head of a request in HTTP/1.1, with the empty line.
 
     `headers` have passed `request_headers` and hold the operator's own besides; one that is not a line of its own is
     left out. `length` of the body in bytes, None where there is none. ValueError when the request line is malformed.
     """
+    return request_line(method, path, host) + header_lines(headers) + ending(method, length)
+
+
+def request_line(method: bytes, path: bytes, host: bytes) -> bytes:
+    """The first line of a request, and the host. ValueError when it is malformed."""
     start = b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method, path, host)
     if not _REQUEST_LINE.fullmatch(start):
         raise ValueError("the method, path or host is no part of a request line")
+    return start
+
+
+def header_lines(headers: list[Header]) -> bytes:
+    """These headers as lines; one that is not a line of its own is left out."""
     lines = b"".join([b"%b: %b\r\n" % header for header in headers])
     if not _LINES.fullmatch(lines) or lines.count(b"\n") != len(headers):
-        lines = b"".join([line for line in (b"%b: %b\r\n" % header for header in headers) if _LINE.fullmatch(line)])
+        return b"".join([line for line in (b"%b: %b\r\n" % header for header in headers) if _LINE.fullmatch(line)])
+    return lines
+
+
+def ending(method: bytes, length: int | None) -> bytes:
+    """The last lines of a request's head: the length of its body in bytes, None where there is none."""
     if length is not None:
-        return b"%b%bcontent-length: %d\r\n\r\n" % (start, lines, length)
-    if method in _WITH_BODY:
-        return start + lines + b"content-length: 0\r\n\r\n"
-    return start + lines + b"\r\n"
+        return b"content-length: %d\r\n\r\n" % length
+    return b"content-length: 0\r\n\r\n" if method in _WITH_BODY else b"\r\n"
 
 
 def controls(headers: list[Header]) -> Controls | Refusal:

@@ -9,10 +9,11 @@ Refuses to know which errors there are: a head is hot, or it is None.
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 
 import msgspec
 
-from sidecar.core.http import Header
+from sidecar.core.http import Header, Notes
 
 # SDKs send 2 KiB. Half of what the general lane takes, so that no way of counting makes such a head too large there.
 MAX_HOT_HEAD_BYTES = 32 * 1024
@@ -23,22 +24,29 @@ _TEXT = b"\t" + bytes(range(0x20, 0x7F))
 _ODD_NAMES = frozenset({b"", b"transfer-encoding", b"expect", b"upgrade", b"proxy-connection", b"sec-websocket-key1"})
 _KEEPS_ALIVE = {None: True, b"keep-alive": True, b"close": False}
 _MAX_LENGTH_DIGITS = 10
+_MAX_PATTERNS = 64  # applications have a few; tenants of one application one each
+_MAX_PATTERN_BYTES = 4 * 1024  # of a head; what is made of it is a few times as large
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*", re.IGNORECASE)
 # The last line of a head that is on its way: a name, perhaps its value, perhaps the first half of the line's end.
 _BEGUN_LINE = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::[\t -~]*)?)?\r?")
 
 
 class HotHead(msgspec.Struct, frozen=True):
-    """A head of the hot shape. `length`: content-length, None where it declares none."""
+    """A head of the hot shape, without its content-length (see `HotHeads.read`). `is_measured`: it has one."""
 
     method: bytes
     target: bytes
     headers: list[Header]
-    length: int | None
+    is_measured: bool
     keeps_alive: bool
+    notes: Notes
 
 
-def read_hot_head(head: bytes) -> HotHead | None:
+Read = tuple[HotHead, int]
+"""A head and its content-length, 0 where it declares none. Plain, for one is made for each request."""
+
+
+def read_hot_head(head: bytes) -> Read | None:
     """The head that ends before `CR LF CR LF`, or None when it is not of the hot shape."""
     return _read(head.split(b"\r\n"), is_whole=True) if len(head) <= MAX_HOT_HEAD_BYTES else None
 
@@ -51,7 +59,7 @@ def may_become_hot(start: bytes) -> bool:
     return _read(lines, is_whole=False) is not None
 
 
-def _read(lines: list[bytes], *, is_whole: bool) -> HotHead | None:
+def _read(lines: list[bytes], *, is_whole: bool) -> Read | None:
     request = lines[0].split(b" ")
     # bare CR and LF are no text either
     if len(request) != 3 or b"".join(lines).translate(None, _TEXT):
@@ -68,7 +76,7 @@ def _read(lines: list[bytes], *, is_whole: bool) -> HotHead | None:
     return _accept(method, target, headers, is_whole=is_whole)
 
 
-def _accept(method: bytes, target: bytes, headers: list[Header], *, is_whole: bool) -> HotHead | None:
+def _accept(method: bytes, target: bytes, headers: list[Header], *, is_whole: bool) -> Read | None:
     fields = dict(headers)
     # a name twice can be a list (RFC 9110, 5.3), but is an attack when it is that of a length or a host
     if len(fields) != len(headers) or b"".join(fields).translate(None, _TOKEN):
@@ -79,7 +87,8 @@ def _accept(method: bytes, target: bytes, headers: list[Header], *, is_whole: bo
     keeps_alive = _KEEPS_ALIVE.get(connection if connection is None else connection.lower())
     if keeps_alive is None or (length is not None and not _is_length(length)):
         return None
-    return HotHead(method, target, headers, None if length is None else int(length), keeps_alive)
+    kept = [header for header in headers if header[0] != b"content-length"]
+    return HotHead(method, target, kept, length is not None, keeps_alive, Notes()), int(length or 0)
 
 
 def _is_length(value: bytes) -> bool:
@@ -89,33 +98,59 @@ def _is_length(value: bytes) -> bool:
 class Pattern:
     """A hot head, to be recognised when it comes again, with the same length of the body or another."""
 
-    __slots__ = ("_after", "_after_bytes", "_before", "_before_bytes", "_head", "_headers_after", "_headers_before")
+    __slots__ = ("_after", "_after_bytes", "_before", "_before_bytes", "head")
 
     def __init__(self, raw: bytes, head: HotHead) -> None:
-        self._head = head
+        self.head = head
         self._before, self._after = raw, b""  # around the digits of the length
-        self._headers_before, self._headers_after = head.headers, head.headers[:0]
-        length = _LENGTH.search(raw)
+        length = _LENGTH.search(raw) if head.is_measured else None
         if length is not None:
             end = raw.find(b"\r\n", length.end())
             value_bytes = len(raw[length.end() : end if end >= 0 else None].rstrip())
-            at = [name for name, _ in head.headers].index(b"content-length")
             self._before, self._after = raw[: length.end()], raw[length.end() + value_bytes :]
-            self._headers_before, self._headers_after = head.headers[:at], head.headers[at + 1 :]
         self._before_bytes, self._after_bytes = len(self._before), len(self._after)
 
     def __repr__(self) -> str:
         return f"Pattern({self._before_bytes}+{self._after_bytes} bytes)"
 
-    def match(self, raw: bytes) -> HotHead | None:
-        """The head that ends before `CR LF CR LF`, if it is the one that was seen; None says nothing about it."""
+    @property
+    def name(self) -> tuple[bytes, bytes]:
+        """What it recognises: two of one name are one."""
+        return self._before, self._after
+
+    def match(self, raw: bytes) -> int | None:
+        """The content-length of the head that ends before `CR LF CR LF` (0: none), if it is the one that was seen; None
+        says nothing about it."""
         if not raw.startswith(self._before) or not raw.endswith(self._after):
             return None
         digits = raw[self._before_bytes : len(raw) - self._after_bytes]
-        head = self._head
-        if head.length is None:
-            return None if digits else head
-        if not _is_length(digits):
-            return None
-        headers = [*self._headers_before, (b"content-length", digits), *self._headers_after]
-        return HotHead(head.method, head.target, headers, int(digits), head.keeps_alive)
+        if not self.head.is_measured:
+            return None if digits else 0
+        return int(digits) if digits.isdigit() and len(digits) <= _MAX_LENGTH_DIGITS else None
+
+
+class Patterns:
+    """The heads seen lately, on whichever connection: connections of one SDK share what was made of its head."""
+
+    __slots__ = ("_known", "_most")
+
+    def __init__(self, most: int = _MAX_PATTERNS) -> None:
+        self._most = most
+        self._known: OrderedDict[tuple[bytes, bytes], Pattern] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def of(self, raw: bytes, head: HotHead) -> Pattern:
+        """The pattern of a head that was just read: one known already, or a new one."""
+        pattern = Pattern(raw, head)
+        if len(raw) > _MAX_PATTERN_BYTES:
+            return pattern
+        known = self._known.setdefault(pattern.name, pattern)
+        self._known.move_to_end(pattern.name)
+        if len(self._known) > self._most:
+            self._known.popitem(last=False)
+        return known
+
+    def __repr__(self) -> str:
+        return f"<Patterns {len(self._known)} of {self._most}>"

@@ -1,6 +1,7 @@
 """HTTP as values: what both lanes of the edge hand to the gateway, free of any library.
 
 Names of headers are lower-case bytes, values are stripped of surrounding white space, both in the order received.
+SDKs repeat their head with every request, but for the length of the body: `Notes` hold what has been made of it.
 """
 
 from __future__ import annotations
@@ -10,12 +11,35 @@ from typing import NamedTuple
 import msgspec
 
 Header = tuple[bytes, bytes]
+Lines = list[Header] | bytes
+"""The headers of an answer: one by one, or as they stand on the wire, each line with its CR LF."""
 
 
-class Request(msgspec.Struct, frozen=True):
+class Notes:
+    """What was made of one head, for the requests that repeat it. Each note says itself whether it still holds.
+
+    `admission`: what entrance.py decided on it; `heading`: what call.py read in it.
+    """
+
+    __slots__ = ("admission", "heading")
+
+    def __init__(self) -> None:
+        self.admission: object = None
+        self.heading: object = None
+
+    def __eq__(self, other: object) -> bool:
+        """Notes are no part of what a request is."""
+        return isinstance(other, Notes)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
     """One request as it arrived, its body complete.
 
     `target` is the origin-form target exactly as received (path, `?`, query), never decoded or normalised.
+    `headers` are without content-length, which says no more than `is_measured` and the body do.
     `caller`: the name of the token it came with, None where none is asked for.
     """
 
@@ -24,6 +48,8 @@ class Request(msgspec.Struct, frozen=True):
     headers: list[Header]
     body: bytes
     caller: str | None = None
+    is_measured: bool = False  # it had a content-length
+    notes: Notes = msgspec.field(default_factory=Notes)
 
 
 class Origin(NamedTuple):

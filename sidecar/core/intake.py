@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import enum
 
-from sidecar.core.hot_head import HotHead, Pattern, may_become_hot, read_hot_head
+from sidecar.core.hot_head import HotHead, Pattern, Patterns, Read, may_become_hot, read_hot_head
 
 # A larger one costs so much anyway that the share of the general lane does not show, and its flow control is better.
 MAX_HOT_BODY_BYTES = 1024 * 1024
 # A head of 4 KiB comes in three packets where frames have 1500 bytes. One in more pieces is not in a hurry.
 _MAX_HEAD_PIECES = 4
-_MAX_PATTERN_BYTES = 4 * 1024  # kept for each connection, a few times over
 
 
 class Taken(enum.Enum):
@@ -25,18 +24,24 @@ class Taken(enum.Enum):
     ODD = enum.auto()
 
 
-class Intake:
-    """Reads one connection. `held`: what has come and is not taken; `head`: of the request taken last."""
+_REQUEST, _ODD = Taken.REQUEST, Taken.ODD  # an enum's member costs a look-up through its metaclass
 
-    __slots__ = ("_head_pieces", "_pattern", "_pieces", "head", "held", "missing")
+
+class Intake:
+    """Reads one connection. `held`: what has come and is not taken; `head`: of the request taken last, and `length` of
+    its body, 0 where it declares none. `patterns`: of heads seen on all connections."""
+
+    __slots__ = ("_head_pieces", "_pattern", "_patterns", "_pieces", "head", "held", "length", "missing")
 
     head: HotHead
 
-    def __init__(self) -> None:
+    def __init__(self, patterns: Patterns) -> None:
         self.held = b""
+        self.length = 0
         self.missing = 0
         self._head_pieces = 0  # in which the head came that is not complete
         self._pattern: Pattern | None = None
+        self._patterns = patterns
         self._pieces: list[bytes] = []
 
     def __repr__(self) -> str:
@@ -51,19 +56,28 @@ class Intake:
             self.held = data
             self._head_pieces += 1
             return Taken.PART if self._head_pieces <= _MAX_HEAD_PIECES and may_become_hot(data) else Taken.ODD
-        head = self._read(data[:end])
-        length = MAX_HOT_BODY_BYTES + 1 if head is None else head.length or 0
-        if head is None or length > MAX_HOT_BODY_BYTES:
+        raw = data[:end]
+        length = None if self._pattern is None else self._pattern.match(raw)
+        if length is None or self._pattern is None:
+            read = read_hot_head(raw)
+            if read is None:
+                self.held = data
+                return _ODD
+            length = self._note(raw, read)
+        else:
+            self.head = self._pattern.head
+        if length > MAX_HOT_BODY_BYTES:
             self.held = data
-            return Taken.ODD
-        self.head = head
+            return _ODD
         self._head_pieces = 0
+        self.length = length
         start = end + 4
         end = start + length
+        have = len(data)
         self._pieces = [data[start:end]]
-        self.held = data[end:]
-        self.missing = max(0, end - len(data))
-        return Taken.REQUEST
+        self.held = data[end:] if have > end else b""
+        self.missing = end - have if have < end else 0
+        return _REQUEST
 
     def take_body(self, data: bytes) -> bool:
         """Take more of the body; whether that is all of it."""
@@ -82,10 +96,9 @@ class Intake:
         pieces, self._pieces = self._pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _read(self, raw: bytes) -> HotHead | None:
-        head = None if self._pattern is None else self._pattern.match(raw)
-        if head is None:
-            head = read_hot_head(raw)
-            if head is not None and len(raw) <= _MAX_PATTERN_BYTES:
-                self._pattern = Pattern(raw, head)
-        return head
+    def _note(self, raw: bytes, read: Read) -> int:
+        """A head that this connection has not seen: it may come again. Its content-length."""
+        head, length = read
+        self._pattern = self._patterns.of(raw, head)
+        self.head = self._pattern.head
+        return length

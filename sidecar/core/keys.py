@@ -148,22 +148,23 @@ class Keys:
         count = len(candidates)
         start = self._turn = (self._turn + 1) % count if count else 0
         found: list[tuple[int, Candidate]] = []
-        loyal = -1
+        most, loyal = -1, -1
+        best: Candidate | None = None
         for at in range(start - count, start):
             candidate = candidates[at]
             if candidate.may_be_called(now_ns, passed_over):
                 headroom = candidate.quota.headroom(now_ns)
                 found.append((headroom, candidate))
+                if headroom > most:
+                    most, best = headroom, candidate
                 if candidate is pinned:
                     loyal = headroom
-        found.sort(key=_headroom, reverse=True)
-        if pinned is not None and loyal >= 0 and found[0][0] <= loyal * _LOYAL:
-            found.insert(0, (loyal, pinned))
-        for _, candidate in found:
-            charge = candidate.quota.try_admit(cost, now_ns)
-            if charge is not None:
-                return candidate, charge
-        return None
+        if pinned is not None and loyal >= 0 and most <= loyal * _LOYAL:
+            best = pinned
+        if best is None:
+            return None
+        charge = best.quota.try_admit(cost, now_ns)
+        return (best, charge) if charge is not None else _first_of(found, cost, now_ns, best)
 
     def outlook(self, cost: Cost, now_ns: int, passed_over: Collection[Candidate]) -> Outlook:
         """What to expect of this target when `admit` found nothing. Off the hot path: looks at every key."""
@@ -194,6 +195,17 @@ class Keys:
             and candidate.standing().until_ns <= now_ns
             and candidate.quota.free_at(cost, now_ns) is not None
         ]
+
+
+def _first_of(
+    found: list[tuple[int, Candidate]], cost: Cost, now_ns: int, refused: Candidate
+) -> tuple[Candidate, Charge] | None:
+    """The best one did not admit; whoever of the others does, most headroom first."""
+    for _, candidate in sorted(found, key=_headroom, reverse=True):
+        charge = None if candidate is refused else candidate.quota.try_admit(cost, now_ns)
+        if charge is not None:
+            return candidate, charge
+    return None
 
 
 def _headroom(found: tuple[int, Candidate]) -> int:

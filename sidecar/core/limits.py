@@ -27,6 +27,8 @@ class Axis(enum.IntEnum):
 class Source(enum.Enum):
     """Where a limit was learned, for `sidecar check` and the status page."""
 
+    __hash__ = object.__hash__  # of members there is one each; the enum module's own is slow
+
     CONFIG = "config"
     HEADER = "header"
     BODY = "body"

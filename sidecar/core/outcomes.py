@@ -15,6 +15,8 @@ from sidecar.core.limits import Reading
 class Outcome(enum.Enum):
     """The result of one attempt at one target with one key (providers.md section 20)."""
 
+    __hash__ = object.__hash__  # of members there is one each; the enum module's own is slow
+
     OK = "ok"
     # said by the provider
     RATE_LIMITED = "rate_limited"  # a window of account x model is spent; waiting mends it

@@ -14,10 +14,10 @@ from urllib.parse import quote, unquote
 from sidecar.core import body, multipart
 from sidecar.core.call import Call
 from sidecar.core.catalog import Provider as CatalogProvider
-from sidecar.core.headers import request_headers, upstream_head
+from sidecar.core.headers import ending, header_lines, request_headers, request_line
 from sidecar.core.http import Request, find
 from sidecar.core.keys import Candidate
-from sidecar.core.paths import Endpoint, Kind, needs_model
+from sidecar.core.paths import Endpoint, needs_model
 from sidecar.core.rejections import AS_IT_IS, Fit
 from sidecar.core.snapshot import Target
 from sidecar.core.usage_strip import asking
@@ -49,30 +49,43 @@ class _Fitted(NamedTuple):
 def prepare(call: Call, request: Request, candidate: Candidate, strict: bool, fit: Fit = AS_IT_IS) -> Outgoing:
     """Fit a request to a candidate, also as its target is known to want it. `strict`: but for the model, as it is."""
     target = candidate.target
-    provider = target.provider
-    fitted = _Fitted(request.body)
-    if call.surface.kind is Kind.OPENAI and request.body and call.model is not None:
-        fitted = _fit_body(call, request, candidate.target, None if strict else fit)
-    if call.native is not None:
-        auth = candidate.key.auth(call.native.auth)
-        path = call.surface.path + _without_credentials(call.surface.query, call.native.credentials_in_query)
-    else:
-        auth = provider.auth[candidate.key.ident]
-        path = _path(call, target) + call.surface.query
+    native, content = call.native, request.body
+    dropped: tuple[str, ...] = ()
+    asks_usage = False
+    if native is None and content and call.model is not None:
+        content, dropped, asks_usage = _fit_body(call, request, target, None if strict else fit)
+    opening = call.heading.openings.get((target, asks_usage))
+    if opening is None:
+        opening = _opening(call, request, target, asks_usage)
+    key_line = candidate.key_line if native is None else header_lines(candidate.key.auth(native.auth))
     # a body, even an empty one that was announced, keeps its length
-    content = fitted.content
-    has_length = bool(content) or find(request.headers, b"content-length") is not None
-    kept = request_headers(request.headers, [name for name, _ in auth])
-    if fitted.asks_usage:  # packed, it could not be taken out again
-        kept = [header for header in kept if header[0] != b"accept-encoding"]
-    head = upstream_head(request.method, path, provider.host, kept + auth, len(content) if has_length else None)
+    length = len(content) if content or request.is_measured else None
+    head = b"".join((opening, key_line, ending(request.method, length)))
     may_lose_fields = (
         not strict
-        and call.surface.kind is Kind.OPENAI
-        and not call.is_multipart
-        and needs_model(call.surface.endpoint)  # of other endpoints it is not known what their fields mean
+        and native is None
+        and not call.heading.is_multipart
+        and needs_model(call.heading.surface.endpoint)  # of other endpoints it is not known what their fields mean
     )
-    return Outgoing(head, content, fitted.dropped, fitted.asks_usage, may_lose_fields)
+    return Outgoing(head, content, dropped, asks_usage, may_lose_fields)
+
+
+def _opening(call: Call, request: Request, target: Target, asks_usage: bool) -> bytes:
+    """What comes before the key: the same for all requests with that head, to that target."""
+    provider, native = target.provider, call.native
+    if native is not None:
+        path = call.surface.path + _without_credentials(call.surface.query, native.credentials_in_query)
+    else:
+        path = _path(call, target) + call.surface.query
+    # where no key is needed, the caller's own header of that name passes
+    auth = provider.entry.auth if native is None else native.auth
+    has_keys = any(key.secret is not None for key in provider.keys)
+    kept = request_headers(request.headers, [auth.header.lower().encode("ascii")] if has_keys else [])
+    if asks_usage:  # packed, it could not be taken out again
+        kept = [header for header in kept if header[0] != b"accept-encoding"]
+    opening = request_line(request.method, path, provider.host) + header_lines(kept)
+    call.heading.keep((target, asks_usage), opening)
+    return opening
 
 
 def _fit_body(call: Call, request: Request, target: Target, fit: Fit | None) -> _Fitted:
@@ -86,7 +99,8 @@ def _fit_body(call: Call, request: Request, target: Target, fit: Fit | None) -> 
         return _Fitted(content)
     entry = target.provider.entry
     dropped: tuple[str, ...] = ()
-    if entry.drops or entry.message_drops or entry.renames:
+    marks = target.provider.marks
+    if marks and body.may_name(content, marks):
         content, dropped = _without(content, entry.drops, entry.message_drops, entry.renames)
     if fit is not AS_IT_IS:
         content, more = _without(content, fit.drops, fit.message_drops, fit.renames)

@@ -19,12 +19,16 @@ from sidecar.core.errors import Reason, Refusal
 class Kind(enum.Enum):
     """Whose API a path belongs to."""
 
+    __hash__ = object.__hash__  # of members there is one each; the enum module's own is slow
+
     OPENAI = "openai"
     NATIVE = "native"  # the provider's own, from its origin
 
 
 class Endpoint(enum.Enum):
     """What is asked of the OpenAI surface, as far as it makes a difference here."""
+
+    __hash__ = object.__hash__  # of members there is one each; the enum module's own is slow
 
     CHAT = "chat"
     COMPLETIONS = "completions"

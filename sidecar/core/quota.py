@@ -14,8 +14,10 @@ from sidecar.core import budgets as sets
 from sidecar.core.budget import FOREVER_NS, HEARD_FOR_NS, Budget, Charge, LimitSpec, QuotaSpec, WindowView
 from sidecar.core.concurrency import UNBOUNDED, Permits
 from sidecar.core.gate import Gate
-from sidecar.core.limits import Axis, Cost, Reading, Usage
+from sidecar.core.hot_answer import Known
+from sidecar.core.limits import Axis, Cost, Reading, Source, Usage
 from sidecar.core.line import Line
+from sidecar.core.ratelimit_headers import Gauge, plan_of, read_known
 
 __all__ = ["BLOCKED_NS", "Charge", "Gate", "LimitSpec", "Quota", "QuotaSpec", "WindowView"]
 
@@ -23,12 +25,13 @@ BLOCKED_NS = FOREVER_NS  # "not before something happens": an answer that frees 
 
 
 _OPEN = Gate.OPEN  # an enum's member costs a look-up through its metaclass
+_HEADER = Source.HEADER
 
 
 class Quota:
     """Windows, requests in flight, cooldown and waiting line of one account and model. Times are Unix ns."""
 
-    __slots__ = ("_expires_ns", "_probe", "account", "budgets", "cooldown_until", "gate", "inflight", "line", "permits",
+    __slots__ = ("_bound", "_expires_ns", "_fresh_ns", "_probe", "_room", "_slack", "account", "budgets", "cooldown_until", "gate", "inflight", "line", "permits",
                  "spec")  # fmt: skip
 
     def __init__(self, account: str, spec: QuotaSpec) -> None:
@@ -39,6 +42,12 @@ class Quota:
         self.cooldown_until = 0
         self.gate = Gate.OPEN
         self._probe: Charge | None = None
+        # the last look at all windows: what was left, how long that holds, and how many requests and tokens that lasts
+        self._room = 0
+        self._fresh_ns = 0
+        self._slack = [0, 0]
+        # of the head recognised last: its gauges, the budgets there were, and whose each gauge is
+        self._bound: tuple[tuple[Gauge, ...], sets.Budgets, tuple[Budget | None, ...]] = ((), (), ())
         self.budgets = sets.configured(spec)
         self.permits = Permits(spec.concurrency, spec.documented, spec.replicas)
         self._expires_ns = FOREVER_NS  # not later than the first expiry of anything heard
@@ -72,6 +81,8 @@ class Quota:
         if self.inflight >= self.permits.cap and not self.permits.widen(now):
             return None
         wanted = _by_column(cost)
+        if self._room > 1 and self._slack[0] > 0 and wanted[1] + wanted[4] < self._slack[1] and now < self._fresh_ns:
+            return self._spend([(budget, wanted[budget.column]) for budget in self.budgets], now)
         spent: list[tuple[Budget, int]] = []
         for budget in self.budgets:
             amount = wanted[budget.column]
@@ -131,6 +142,7 @@ class Quota:
                 excess = used[budget.column] - reserved
                 if excess > 0:
                     budget.window.spend(excess, now)
+                    self._slack[1] -= excess
                 elif excess and refunds:
                     budget.window.refund(-excess, now, charge.at_ns)
                 else:
@@ -158,6 +170,7 @@ class Quota:
         """Take in what an answer said of limits, new ones too. `charge`: its request's, if counted at admission."""
         if not self.spec.learn:
             return
+        self._fresh_ns = 0
         for reading in readings:
             if reading.axis is Axis.CONCURRENCY:
                 self._hear_cap(reading, now)
@@ -169,6 +182,32 @@ class Quota:
                 budget.hear(reading, now, charge)
                 if self._expires_ns > now + HEARD_FOR_NS:
                     self._expires_ns = now + HEARD_FOR_NS
+
+    def hear(self, dialect: str, known: Known, now: int, charge: Charge) -> None:
+        """The same for the head of an answer that was recognised: most of what it says was said before."""
+        if not self.spec.learn:
+            return
+        gauges = plan_of(dialect, known.pattern).gauges
+        if not gauges:
+            self.learn(read_known(dialect, known, now), now, charge)
+            return
+        if self._bound[0] is not gauges or self._bound[1] is not self.budgets:
+            readings = (Reading(axis, window_ns, None, None, None, _HEADER) for axis, window_ns, *_ in gauges)
+            self._bound = (gauges, self.budgets, tuple(sets.find(self.budgets, reading) for reading in readings))
+        match = known.match
+        for gauge, budget in zip(gauges, self._bound[2], strict=True):
+            limit, remaining = match[gauge[2]], match[gauge[3]]
+            if budget is None or not budget.hears_again(limit, now) or not remaining.isdigit():
+                return self._hear_anew(dialect, known, now, charge)
+            texts = (remaining, match[gauge[4]] if gauge[4] else None)
+            self._slack[budget.column > 0] -= budget.hear_remaining(texts, int(limit), now, charge)
+
+    def _hear_anew(self, dialect: str, known: Known, now: int, charge: Charge) -> None:
+        self.learn(read_known(dialect, known, now), now, charge)
+        for axis, window_ns, limit_at, _, _ in plan_of(dialect, known.pattern).gauges:
+            budget = sets.find(self.budgets, Reading(axis, window_ns, None, None, None, _HEADER))
+            if budget is not None:
+                budget.note_text(known.match[limit_at])
 
     def cool(self, until_ns: int) -> None:
         """Admit nothing before `until_ns` (or a later instant named earlier), then one probe."""
@@ -188,14 +227,29 @@ class Quota:
         """What is left of the tightest limit, in thousandths; 0 while cooling or probing."""
         if now < self.cooldown_until or self.gate is Gate.PROBING:
             return 0
+        slack = self._slack
+        if now >= self._fresh_ns or slack[0] <= 0 or slack[1] <= 0:
+            self._look(now)
         cap = self.permits.cap
-        least = 1000 if cap == UNBOUNDED else max(0, cap - self.inflight) * 1000 // cap
+        return self._room if cap == UNBOUNDED else min(self._room, max(0, cap - self.inflight) * 1000 // cap)
+
+    def _look(self, now: int) -> None:
+        """Look at every window; what is seen holds until a thousandth of one of them is spent or has passed."""
+        least, fresh_ns = 1000, FOREVER_NS
+        requests = tokens = FOREVER_NS
         for budget in self.budgets:
             window = budget.window
-            left = window.remaining(now) * 1000 // (window.limit or 1)
+            limit = window.limit or 1
+            left = window.remaining(now) * 1000 // limit
             if left < least:
                 least = left
-        return least
+            if budget.column == 0:
+                requests = min(requests, limit // 1000)
+            else:
+                tokens = min(tokens, limit // 1000)
+            fresh_ns = min(fresh_ns, now + window.window_ns // 1000)
+        self._room, self._fresh_ns = least, fresh_ns
+        self._slack[0], self._slack[1] = requests, tokens
 
     def largest_budget(self, axis: Axis = Axis.TOKENS) -> int | None:
         """The largest request that can ever fit here, in the unit of that axis; None: no limit known."""
@@ -214,6 +268,7 @@ class Quota:
     def replace_specs(self, spec: QuotaSpec, now: int) -> None:
         """A reload: what was used stays used, what is in flight stays charged, a raised limit admits at once."""
         self.budgets = sets.reconfigured(self.budgets, spec, now)
+        self._fresh_ns = 0
         if not spec.learn or (spec.concurrency, spec.documented) != (self.spec.concurrency, self.spec.documented):
             self.permits.forget()
         self.spec = spec
@@ -222,6 +277,7 @@ class Quota:
     def merge(self, other: Quota, now: int) -> None:
         """Take over what another quota knows, which turns out to be of the same account; nobody uses it any more."""
         self.budgets = sets.merged(self.budgets, other.budgets, now)
+        self._fresh_ns = 0
         self._expires_ns = min(self._expires_ns, other._expires_ns)
         self.inflight += other.inflight
         if other.gate is not _OPEN:
@@ -237,7 +293,9 @@ class Quota:
 
     def _spend(self, spent: list[tuple[Budget, int]], now: int) -> Charge:
         taken = []
+        slack = self._slack
         for budget, amount in spent:
+            slack[budget.column > 0] -= amount
             budget.window.spend(amount, now)
             budget.reserved += amount
             budget.total = total = budget.total + amount
@@ -273,6 +331,7 @@ class Quota:
 
     def _expire(self, now: int) -> None:
         self.budgets = tuple(budget for budget in self.budgets if budget.expire(now))
+        self._fresh_ns = 0
         heard = self.permits.heard
         if heard is not None and heard[1] <= now:
             heard = self.permits.heard = None

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from sidecar.core.durations import MILLISECOND, parse_reset
+from sidecar.core.hot_answer import Known, Pattern
 from sidecar.core.http import Header
 from sidecar.core.ietf_ratelimit import read_fields
 from sidecar.core.limits import DAY, HOUR, MINUTE, SECOND, Axis, Reading, Source
@@ -53,6 +54,54 @@ def read(dialect: str, headers: list[Header], now_ns: int) -> tuple[Reading, ...
     if not found:
         return ()
     return tuple(_readings(family, found, now_ns))
+
+
+class Gauge(NamedTuple):
+    """Which groups of a recognised head hold what one window is about; 0: none does."""
+
+    axis: Axis
+    window_ns: int | None
+    limit_at: int
+    remaining_at: int
+    reset_at: int
+
+
+class Plan(NamedTuple):
+    """How the heads of one pattern are read in one dialect. `gauges`: where the names alone tell everything; else
+    `found`: the places of the family, and the groups that hold what goes there."""
+
+    gauges: tuple[Gauge, ...]
+    found: tuple[tuple[int, int], ...]
+
+
+def plan_of(dialect: str, pattern: Pattern) -> Plan:
+    """How to read what `pattern` recognises."""
+    plan = pattern.plans.get(dialect)
+    if not isinstance(plan, Plan):
+        plan = pattern.plans[dialect] = _planned(_FAMILIES.get(dialect, _GENERIC), pattern.at)
+    return plan
+
+
+def read_known(dialect: str, known: Known, now_ns: int) -> tuple[Reading, ...]:
+    """The same as `read` of a head that was recognised."""
+    found = [(place, known.match[group].rstrip()) for place, group in plan_of(dialect, known.pattern).found]
+    return tuple(_readings(_FAMILIES.get(dialect, _GENERIC), found, now_ns)) if found else ()
+
+
+def _planned(family: _Family, at: dict[bytes, int]) -> Plan:
+    found = tuple((family.places[name], group) for name, group in at.items() if name in family.places)
+    groups = dict(found)
+    if family.guess is not None or any(place < 0 for place in groups):
+        return Plan((), found)
+    gauges = []
+    for index, (axis, window_ns) in enumerate(family.windows):
+        limit, remaining, reset = (groups.get(index * _PARTS + part, 0) for part in (_LIMIT, _REMAINING, _RESET))
+        if not limit or not remaining or window_ns is None:
+            if limit or remaining:
+                return Plan((), found)
+            continue
+        gauges.append(Gauge(axis, window_ns, limit, remaining, reset))
+    return Plan(tuple(gauges), found)
 
 
 def _readings(family: _Family, found: list[tuple[int, bytes]], now_ns: int) -> list[Reading]:

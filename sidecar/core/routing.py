@@ -14,6 +14,7 @@ from sidecar.core.catalog import NativeSurface
 from sidecar.core.errors import Reason, Refusal
 from sidecar.core.snapshot import Key, Provider, Snapshot, Target
 
+_MOST_ROUTES = 1024  # callers name models at will; those in use are found again at once
 _SHOWN = 16  # keys that a message lists: it stays readable with thousands
 
 
@@ -26,6 +27,17 @@ class Route(NamedTuple):
 
 def route_model(snapshot: Snapshot, model: str) -> tuple[Target, ...]:
     """The chain for a model as a caller names it; never empty."""
+    routes = snapshot.routes
+    chain = routes.get(model)
+    if chain is None:
+        chain = _chain(snapshot, model)
+        if len(routes) >= _MOST_ROUTES:
+            routes.clear()
+        routes[model] = chain
+    return chain
+
+
+def _chain(snapshot: Snapshot, model: str) -> tuple[Target, ...]:
     chain = snapshot.chains.get(model)
     if chain is not None:
         return chain

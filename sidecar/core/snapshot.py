@@ -20,6 +20,7 @@ from sidecar.core.http import Header, Origin
 from sidecar.core.limits import SECOND, Source
 from sidecar.core.quota import LimitSpec, QuotaSpec
 from sidecar.core.secret import Secret
+from sidecar.core.spans import quoted
 from sidecar.core.windows import Calendar
 
 # How much later than we a provider may count a request: name, TCP, TLS on a cold connection, and a burst's own queue.
@@ -79,6 +80,8 @@ class Provider:
         literal = f"[{host}]" if ":" in host else host
         self.host = (literal if port == _DEFAULT_PORTS[url.scheme] else f"{literal}:{port}").encode("ascii")
         self.auth = {key.ident: key.auth(entry.auth) for key in keys}
+        # the names of what bodies are to be rid of there, as they stand in a JSON text
+        self.marks = tuple(quoted(name) for name in (*entry.drops, *entry.message_drops, *entry.renames))
 
     @property
     def url(self) -> str:
@@ -110,6 +113,7 @@ class Snapshot:
         self.first = providers[0]
         self.chains = {model.name: tuple(self._target(entry) for entry in model.chain) for model in config.models}
         self.zones = zones
+        self.routes: dict[str, tuple[Target, ...]] = {}  # routing.py's, of models asked for lately
         self._accounts = {key.account for key in self.each_key()}
         chained = {target.model for chain in self.chains.values() for target in chain}
         limited = {limit.model for provider in providers for limit in provider.limits}

@@ -30,6 +30,8 @@ _ABOVE_ASCII = bytes(range(128, 256))
 class Kind(enum.Enum):
     """What a body's bytes are mostly made of. The value names the calibration."""
 
+    __hash__ = object.__hash__  # of members there is one each; the enum module's own is slow
+
     PROSE = ""  # letters and blanks; most program code too
     SYMBOLS = "symbols"  # digits and punctuation: JSON, tables
     SCRIPT = "script"  # UTF-8 beyond ASCII

@@ -15,6 +15,7 @@ import socket
 from typing import cast
 
 from sidecar.core.errors import Refusal, render
+from sidecar.core.hot_head import Patterns
 from sidecar.core.http import Request
 from sidecar.core.intake import Intake, Taken
 from sidecar.edge.alarm import Alarm
@@ -35,7 +36,7 @@ _log = logging.getLogger("sidecar.edge")
 class FastLane:
     """Makes protocols for new connections; holds what they share. Made inside a running event loop."""
 
-    __slots__ = ("clock", "dates", "general", "loop", "open", "service", "timing")
+    __slots__ = ("clock", "dates", "general", "loop", "open", "patterns", "service", "timing")
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class FastLane:
         self.open = open_connections
         self.general = general
         self.dates = Dates(clock.now_ns)
+        self.patterns = Patterns()
         self.loop = asyncio.get_running_loop()
 
     def make_protocol(self) -> FastConnection:
@@ -66,6 +68,7 @@ class _Phase(enum.Enum):
 
 
 _HEAD, _BODY, _ANSWER, _LEAVING = _Phase  # an attribute of a class costs more than a global
+_REQUEST, _ODD = Taken.REQUEST, Taken.ODD
 _PLAIN = Asked(is_head=False, is_http_1_0=False, keeps_alive=True)
 
 
@@ -80,7 +83,7 @@ class FastConnection(Writing):
         super().__init__(lane.open, lane.dates)
         self._lane = lane
         self._phase = _HEAD
-        self._intake = Intake()
+        self._intake = Intake(lane.patterns)
         self._alarm = Alarm(lane.clock, self._ring)
         self._is_head_due = True  # the alarm is set for a head: the first, or one of which a part is here
         self._is_deaf = False  # reading is paused
@@ -150,13 +153,13 @@ class FastConnection(Writing):
     def _take(self, data: bytes) -> bool:
         """Take the next request; whether it can be answered now."""
         taken = self._intake.take(data)
-        if taken is Taken.REQUEST:
+        if taken is _REQUEST:
             self._is_head_due = False
             return self._enter()
         if not self._is_head_due:
             self._is_head_due = True
             self._alarm.set(self._lane.timing.client_headers_ns)
-        if taken is Taken.ODD:
+        if taken is _ODD:
             self._leave()
         return False
 
@@ -164,7 +167,8 @@ class FastConnection(Writing):
         intake = self._intake
         head = intake.head
         try:
-            self._entered = self._lane.service.enter(head.method, head.target, head.headers, head.length)
+            length = intake.length if head.is_measured else None
+            self._entered = self._lane.service.enter(head.method, head.target, head.headers, length, head.notes)
         except Exception:
             _log.exception("a request failed inside the proxy")
             self._entered = INTERNAL
@@ -208,32 +212,29 @@ class FastConnection(Writing):
     async def _answer(self) -> bool:
         """One request to the end of its answer; whether the connection may go on."""
         head, entered = self._intake.head, self._entered
-        is_head = head.method == b"HEAD"
-        reply = HttpReply(self, Asked(is_head, False, head.keeps_alive) if is_head or not head.keeps_alive else _PLAIN)
-        refusal = entered if isinstance(entered, Refusal) else await self._pass_on(entered, reply)
-        if not reply.is_finished:
-            refusal = refusal or unfinished(reply)
-            if refusal is not None:
-                await self._refuse(reply, refusal)
-        return reply.keeps_alive and not self._open.is_draining
-
-    async def _pass_on(self, entry: Entry, reply: HttpReply) -> Refusal | None:
-        head, body = self._intake.head, self._intake.body()
+        is_plain = head.keeps_alive and head.method != b"HEAD"
+        reply = HttpReply(self, _PLAIN if is_plain else Asked(head.method == b"HEAD", False, head.keeps_alive))
+        if isinstance(entered, Refusal):
+            await self._refuse(reply, entered)
+            return reply.keeps_alive and not self._open.is_draining
         try:
             if self._transport is None:
                 raise ClientGone  # before the task's first step
-            if body and (refusal := entry.grow(len(body))):
-                return refusal
-            request = Request(head.method, head.target, head.headers, body, entry.caller)
-            await self._lane.service.handle(request, reply)
+            body = self._intake.body()  # as large as was declared, and counted with that
+            await self._lane.service.handle(
+                Request(head.method, head.target, head.headers, body, entered.caller, head.is_measured, head.notes),
+                reply,
+            )
         except ClientGone:
             raise
         except Exception:
             # the outermost catch of a request: whatever is wrong with us, the caller is told, and the process lives
             _log.exception("a request failed inside the proxy")
         finally:
-            entry.leave()
-        return None
+            entered.leave()
+        if not reply.is_finished and (refusal := unfinished(reply)) is not None:
+            await self._refuse(reply, refusal)
+        return reply.keeps_alive and not self._open.is_draining
 
     async def _refuse(self, reply: HttpReply, refusal: Refusal) -> None:
         # what is on its way of the body will not be read

@@ -79,7 +79,7 @@ class GeneralLane:
         head = read_head(request)
         if isinstance(head, Refusal):
             return head
-        entry = self._service.enter(head.method, head.target, head.headers, head.length)
+        entry = self._service.enter(head.method, head.target, head.headers, head.length, head.notes)
         if isinstance(entry, Refusal):
             return entry
         try:
@@ -88,7 +88,10 @@ class GeneralLane:
             body = await self._body(request, entry)
             if isinstance(body, Refusal):
                 return body
-            await self._service.handle(Request(head.method, head.target, head.headers, body, entry.caller), reply)
+            is_measured = head.length is not None
+            await self._service.handle(
+                Request(head.method, head.target, head.headers, body, entry.caller, is_measured, head.notes), reply
+            )
             return None
         finally:
             entry.leave()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from sidecar.core.errors import Reason, Refusal
-from sidecar.core.http import Header
+from sidecar.core.http import Header, Notes
 
 MAX_HEAD_BYTES = 64 * 1024  # request line and headers together; SDKs send 2 KiB, long agent histories belong in bodies
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
@@ -21,13 +21,15 @@ _LINE_BYTES = 4  # colon, space, CR, LF
 
 
 class Head(NamedTuple):
-    """All that is known of a request before its body. `length`: content-length, None where it declares none."""
+    """All that is known of a request before its body. `length`: content-length, which `headers` are without; None where
+    it declares none."""
 
     method: bytes
     target: bytes
     headers: list[Header]
     length: int | None
     expects_continue: bool
+    notes: Notes
 
 
 def read_head(request: web.BaseRequest) -> Head | Refusal:
@@ -44,8 +46,8 @@ def read_head(request: web.BaseRequest) -> Head | Refusal:
     framing = _framing(headers, is_http_1_0=version == (1, 0))
     if isinstance(framing, Refusal):
         return framing
-    target, headers = _origin_form(target, headers)
-    return Head(request.method.encode(), target, headers, *framing)
+    target, headers = _origin_form(target, [header for header in headers if header[0] != b"content-length"])
+    return Head(request.method.encode(), target, headers, *framing, Notes())
 
 
 def _framing(headers: list[Header], *, is_http_1_0: bool) -> tuple[int | None, bool] | Refusal:

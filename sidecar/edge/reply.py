@@ -8,19 +8,21 @@ framing (length, chunks, or the end of the connection) and whether the connectio
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
 from sidecar.core.errors import Answer
-from sidecar.core.http import Header
+from sidecar.core.http import Lines
 from sidecar.core.limits import SECOND
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Below this, copying the body behind its head is cheaper than a second system call.
 _JOIN_BYTES = 64 * 1024
-_STATUS_LINES = {status.value: b"HTTP/1.1 %d %b" % (status, status.phrase.encode()) for status in HTTPStatus}
+_STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+_DATE = re.compile(rb"^date:", re.IGNORECASE | re.MULTILINE)
 
 
 class Wire(Protocol):
@@ -91,10 +93,10 @@ class HttpReply:
         """The answer is whole, or given up; nothing more is written."""
         return self._phase is _FINISHED
 
-    async def send(self, status: int, headers: list[Header], body: bytes) -> None:
+    async def send(self, status: int, headers: Lines, body: bytes) -> None:
         """A whole answer in one write."""
-        framing = b"content-length: %d\r\n" % len(body) if _may_have_body(status) else b""
-        if not framing or self._asked.is_head:
+        framing = b"content-length: %d\r\n" % len(body) if status == 200 or _may_have_body(status) else b""
+        if self._asked.is_head or not framing:
             body = b""
         if len(body) < _JOIN_BYTES:
             self._wire.write(self._open(status, headers, framing, body))
@@ -105,7 +107,7 @@ class HttpReply:
         if self._wire.is_stalled:
             await self._wire.writable()
 
-    async def start(self, status: int, headers: list[Header], length: int | None) -> None:
+    async def start(self, status: int, headers: Lines, length: int | None) -> None:
         """The head of a streamed answer; `length` in bytes where known, else chunks, or for HTTP/1.0 the end."""
         self._has_body = _may_have_body(status) and not self._asked.is_head
         framing = b""
@@ -153,8 +155,9 @@ class HttpReply:
         self.keeps_alive = False
         self._wire.abort()
 
-    def _open(self, status: int, headers: list[Header], framing: bytes, body: bytes = b"") -> bytes:
-        self._expect(_FRESH)
+    def _open(self, status: int, headers: Lines, framing: bytes, body: bytes = b"") -> bytes:
+        if self._phase is not _FRESH:
+            self._expect(_FRESH)
         self._phase = _STARTED
         if self._wire.is_last:
             self.keeps_alive = False
@@ -169,12 +172,13 @@ class HttpReply:
             raise RuntimeError(f"the answer is {self._phase.name}, not {phase.name}")
 
 
-def head_bytes(status: int, headers: list[Header], framing: bytes, date: Callable[[], bytes]) -> bytes:
+def head_bytes(status: int, headers: Lines, framing: bytes, date: Callable[[], bytes]) -> bytes:
     """The head of an answer, with the blank line. `framing` are whole lines of our own; Date is added where missing."""
-    head = b"\r\n".join([_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status, *map(b": ".join, headers)])
-    if b"\r\ndate: " not in head:
-        head += b"\r\ndate: " + date()
-    return head + b"\r\n" + framing + b"\r\n"
+    first = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    lines = headers if isinstance(headers, bytes) else b"".join([b"%b: %b\r\n" % header for header in headers])
+    if b"\nDate: " not in lines and _DATE.search(lines) is None:
+        lines += b"date: %b\r\n" % date()
+    return b"%b%b%b\r\n" % (first, lines, framing)
 
 
 def last_answer(answer: Answer, date: Callable[[], bytes]) -> bytes:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, cast
 
+from sidecar.core.hot_answer import Patterns
 from sidecar.core.outcomes import Outcome
 from sidecar.interfaces import Clock, Timer
 from sidecar.upstream.reader import Reader
@@ -32,6 +33,14 @@ class Owner(Protocol):
 
     def gone(self, connection: Connection) -> None:
         """The connection is closed. Told once."""
+
+
+class Shelf(dict["Connection", None]):
+    """The idle connections to one origin, in the order they became idle; and how answers from there begin."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patterns = Patterns()
 
 
 class Connection(asyncio.Protocol):
@@ -57,7 +66,7 @@ class Connection(asyncio.Protocol):
         "shelf",
     )
 
-    def __init__(self, clock: Clock, owner: Owner, shelf: dict[Connection, None], retires_ns: int) -> None:
+    def __init__(self, clock: Clock, owner: Owner, shelf: Shelf, retires_ns: int) -> None:
         # the owner's notes: where it keeps the connection while idle, and until when (Unix ns)
         self.shelf = shelf
         self.retires_ns = retires_ns
@@ -67,7 +76,7 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._reader = Reader()
+        self._reader = Reader(shelf.patterns)
         self._response: Response | None = None  # None while idle
         self._upload: memoryview | None = None  # what is still to be written of a large body
         self._is_stalled = False  # the transport holds enough

@@ -19,7 +19,7 @@ from sidecar.core.http import Origin
 from sidecar.core.limits import MINUTE, SECOND
 from sidecar.core.outcomes import Fault, Outcome
 from sidecar.interfaces import Clock, Timer
-from sidecar.upstream.connection import Connection
+from sidecar.upstream.connection import Connection, Shelf
 from sidecar.upstream.deadline import until
 from sidecar.upstream.dial import Address, dial
 from sidecar.upstream.resolver import Resolver
@@ -62,8 +62,7 @@ class Pool:
         self._max_idle_ns = max_idle_ns
         self._max_age_ns = max_age_ns
         self._tls = None if tls is None else for_http1(tls)
-        # idle connections by origin, in the order they became idle; the last one is taken first
-        self._shelves: dict[Origin, dict[Connection, None]] = {}
+        self._shelves: dict[Origin, Shelf] = {}  # the connection that became idle last is taken first
         self._open: set[Connection] = set()
         self._sweeper: Timer | None = None
         self._is_closed = False
@@ -182,7 +181,7 @@ class Pool:
     async def _establish(self, origin: Origin) -> Connection:
         sock = await dial(self._clock, await self._addresses(origin.host), origin.port)
         retires_ns = self._clock.now_ns() + self._max_age_ns
-        connection = Connection(self._clock, self, self._shelves.setdefault(origin, {}), retires_ns)
+        connection = Connection(self._clock, self, self._shelf(origin), retires_ns)
         try:
             if origin.scheme == "https":
                 await _handshake(sock, connection, self._context(), origin.host)
@@ -192,6 +191,12 @@ class Pool:
             connection.abort()
             raise
         return connection
+
+    def _shelf(self, origin: Origin) -> Shelf:
+        shelf = self._shelves.get(origin)
+        if shelf is None:
+            shelf = self._shelves[origin] = Shelf()
+        return shelf
 
     async def _addresses(self, host: str) -> list[Address]:
         try:

@@ -1,4 +1,7 @@
-"""Bytes of a provider in, the parts of an answer out: llhttp's callbacks, without I/O (RFC 9112, 6.3).
+"""Bytes of a provider in, the parts of an answer out, without I/O (RFC 9112, 6.3).
+
+A head like one that was seen before is recognised (core/hot_answer.py), and a body of known length is a matter of
+counting; everything else is llhttp's. Both say the same of the same bytes.
 
 It decides where an answer ends, whether another may follow on the same connection, and how much may come without
 being body. It knows no socket and no time. Bodies are passed on as llhttp gives them: chunk framing removed, content
@@ -9,20 +12,28 @@ from __future__ import annotations
 
 from httptools import HttpParserError, HttpResponseParser
 
+from sidecar.core.hot_answer import Known, Patterns
 from sidecar.core.http import Header, find
 from sidecar.upstream.response import Response
 
 # llhttp sets no limits. A head this long is an attack or a mistake: nginx stops at 32 KiB, Envoy at 60 KiB.
 # Whatever is not body counts: 1xx answers, chunk extensions and trailers too.
 MAX_HEAD_BYTES = 64 * 1024
+# what llhttp is told of a chunked answer whose head was recognised
+_CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 class Reader:
     """Fills one Response after the other from the bytes of one connection."""
 
-    __slots__ = ("_headers", "_parser", "_skips_body", "may_reuse", "response", "unheard")
+    __slots__ = ("_headers", "_is_fresh", "_left", "_parser", "_patterns", "_skips_body", "may_reuse", "response",
+                 "unheard")  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, patterns: Patterns | None = None) -> None:
+        """`patterns`: of the heads that the same origin was seen to send."""
+        self._patterns = patterns or Patterns()
+        self._is_fresh = True  # no byte of the answer has come
+        self._left = 0  # bytes still owed of a body that is counted here
         self.may_reuse = False  # another answer may follow, as far as the head of this one says
         self.unheard = 0  # bytes since the last byte of a body
         self.response: Response | None = None  # the one being filled
@@ -34,6 +45,8 @@ class Reader:
         """The next bytes are the answer to a request just sent; `skips_body` when that was a HEAD."""
         self.response = response
         self._skips_body = skips_body
+        self._is_fresh = True
+        self._left = 0
         self.unheard = 0
 
     def close(self) -> None:
@@ -43,6 +56,57 @@ class Reader:
 
     def feed(self, data: bytes) -> str | None:
         """Parse what came; what is wrong with it, or None. An answer that is complete stays so whatever follows it."""
+        if self._left:
+            return self._count(data)
+        if self._is_fresh:
+            self._is_fresh = False
+            if not self._skips_body:
+                return self._begin(data)
+        return self._parse(data)
+
+    def _begin(self, data: bytes) -> str | None:
+        """The first bytes of an answer: its whole head as a rule."""
+        end = data.find(b"\r\n\r\n") + 2
+        if end < 2:
+            return self._parse(data)
+        response = self.response
+        known = self._patterns.match(data, end)
+        if known is None:
+            wrong = self._parse(data)
+            if wrong is None and response is not None and response.status == 200:
+                self._patterns.learn(data, end)
+            return wrong
+        length = known.length
+        start = end + 2
+        more = len(data) - start
+        if response is None or (length is None) is not known.pattern.is_chunked or more > (length or more):
+            return self._parse(data)
+        response.known, response.status, response.length = known, 200, length
+        self.may_reuse = True
+        if length is None:
+            return self._parse(_CHUNKED + data[start:])
+        if more:
+            response.pieces.append(data[start:])
+        self._left = length - more
+        response.complete = not self._left
+        return None
+
+    def _count(self, data: bytes) -> str | None:
+        """More of a body whose length is known."""
+        self._left -= len(data)
+        response = self.response
+        if response is None or self._left < 0:
+            self.may_reuse = False
+            if response is not None:
+                response.pieces.append(data[: self._left])
+                response.complete = True
+            self._left = 0
+            return "bytes behind the answer"
+        response.pieces.append(data)
+        response.complete = not self._left
+        return None
+
+    def _parse(self, data: bytes) -> str | None:
         self.unheard += len(data)
         try:
             self._parser.feed_data(data)  # type: ignore[union-attr]  # never fed once closed
@@ -85,6 +149,8 @@ class Reader:
         self.unheard = 0
         self.may_reuse = parser.should_keep_alive()
         self._headers = []  # trailers go there and are forgotten
+        if response.known is not None:
+            return  # this is what stands for it
         length = find(headers, b"content-length")
         response.length = None if length is None else int(length)
         response.headers = headers

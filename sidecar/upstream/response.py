@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from sidecar.core.hot_answer import Known
 from sidecar.core.http import Header
 from sidecar.core.outcomes import Fault, Outcome
 from sidecar.interfaces import Clock
@@ -33,16 +34,19 @@ class Carrier(Protocol):
 
 
 class Response:
-    """One answer. `headers` in the order received, names lower-case; `length` as declared, None when it was not.
+    """One answer. `length` as declared, None when it was not; `known`: its head, where one like it was seen before.
 
     `complete` says that everything has been received, though some of it may still be unread.
     """
 
-    __slots__ = ("_carrier", "_failure", "_waiter", "complete", "headers", "length", "pieces", "status", "unread")
+    __slots__ = (
+        "_carrier", "_failure", "_headers", "_waiter", "complete", "known", "length", "pieces", "status", "unread"
+    )  # fmt: skip
 
     def __init__(self, carrier: Carrier) -> None:
         self.status = 0  # 0 until the head has arrived
-        self.headers: list[Header] = []
+        self.known: Known | None = None
+        self._headers: list[Header] | None = None
         self.length: int | None = None
         self.complete = False
         self.pieces: list[bytes] = []  # of the body, received and not yet read
@@ -54,6 +58,17 @@ class Response:
     def __repr__(self) -> str:
         state = "complete" if self.complete else self._failure[0].value if self._failure else "open"
         return f"<Response {self.status} {state} unread={sum(map(len, self.pieces))}>"
+
+    @property
+    def headers(self) -> list[Header]:
+        """All headers, in the order received, names lower-case."""
+        if self._headers is None:
+            self._headers = [] if self.known is None else self.known.headers
+        return self._headers
+
+    @headers.setter
+    def headers(self, headers: list[Header]) -> None:
+        self._headers = headers
 
     # === the reader's side ===
 

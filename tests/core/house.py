@@ -87,8 +87,9 @@ def request_of(target: str, body: bytes = b"", method: str = "POST", **headers: 
     """A request; its body is announced as JSON unless a header says otherwise."""
     named = {"content-type": "application/json"} if body else {}
     named |= {name.replace("_", "-"): value for name, value in headers.items()}
+    is_measured = named.pop("content-length", None) is not None
     listed = [(name.encode(), value.encode()) for name, value in named.items()]
-    return Request(method.encode(), target.encode(), listed, body)
+    return Request(method.encode(), target.encode(), listed, body, is_measured=is_measured)
 
 
 def target_of(roster: Roster, name: str) -> Target:

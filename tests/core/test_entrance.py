@@ -14,7 +14,7 @@ TOKENS = {digest(b"s3cret"): "team-a", digest(b"other"): "team-b"}
 
 
 def enter(entrance, *headers, length=None):
-    return entrance.enter(b"POST", b"/v1/chat/completions", list(headers), length)
+    return entrance.enter(list(headers), length)
 
 
 def reason(verdict):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.hot_head import MAX_HOT_HEAD_BYTES, HotHead, Pattern, may_become_hot, read_hot_head
+from sidecar.core.hot_head import MAX_HOT_HEAD_BYTES, HotHead, Pattern, Patterns, may_become_hot, read_hot_head
 
 SDK = b"\r\n".join(
     [
@@ -24,19 +24,25 @@ def head(*lines, method=b"GET", target=b"/", version=b"HTTP/1.1"):
     return b"\r\n".join([b" ".join([method, target, version]), b"host: h", *lines])
 
 
+def told(read):
+    """What was read of a head, as plain values."""
+    hot, length = read
+    return hot.method, hot.target, hot.headers, hot.is_measured, hot.keeps_alive, length
+
+
 def test_what_is_read_of_a_head():
-    assert read_hot_head(SDK) == HotHead(
+    assert told(read_hot_head(SDK)) == (
         b"POST",
         b"/v1/chat/completions",
         [
             (b"host", b"127.0.0.1:8787"),
             (b"connection", b"keep-alive"),
-            (b"content-length", b"250"),
             (b"x-stainless-os", b"Linux"),
             (b"authorization", b"Bearer placeholder"),
         ],
-        250,
         True,
+        True,
+        250,
     )
 
 
@@ -56,7 +62,7 @@ def test_what_is_read_of_a_head():
 def test_hot(raw, length, keeps_alive):
     read = read_hot_head(raw)
     assert read is not None
-    assert (read.length, read.keeps_alive) == (length, keeps_alive)
+    assert (read[0].is_measured, read[1], read[0].keeps_alive) == (length is not None, length or 0, keeps_alive)
 
 
 @pytest.mark.parametrize(
@@ -126,18 +132,25 @@ def test_a_beginning_that_is_odd_already(start):
 def pattern(raw):
     read = read_hot_head(raw)
     assert read is not None
-    return Pattern(raw, read)
+    return Pattern(raw, read[0])
+
+
+def matched(seen, raw):
+    """What a pattern of `seen` recognises `raw` as, or None."""
+    recognises = pattern(seen)
+    length = recognises.match(raw)
+    return None if length is None else told((recognises.head, length))
 
 
 @pytest.mark.parametrize("raw", [SDK, head(), head(b"content-length:  7 \t"), head(b"CONTENT-LENGTH:7", b"x: y")])
 def test_a_head_that_comes_again_is_recognised(raw):
-    assert pattern(raw).match(raw) == read_hot_head(raw)
+    assert matched(raw, raw) == told(read_hot_head(raw))
 
 
 @pytest.mark.parametrize("digits", [b"0", b"1048576", b"007"])
 def test_with_another_length_too(digits):
     other = SDK.replace(b"250", digits)
-    assert pattern(SDK).match(other) == read_hot_head(other)
+    assert matched(SDK, other) == told(read_hot_head(other))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +169,7 @@ def test_with_another_length_too(digits):
     ],
 )
 def test_what_differs_elsewhere_is_not_recognised(raw):
-    assert pattern(SDK).match(raw) is None
+    assert matched(SDK, raw) is None
 
 
 def test_a_pattern_without_a_length_is_that_head_alone():
@@ -174,8 +187,41 @@ LINES = st.sampled_from(
 @given(st.lists(LINES, max_size=4), st.lists(LINES, max_size=4))
 def test_a_match_is_what_reading_says(before, after):
     first, second = head(*before), head(*after)
-    read = read_hot_head(first)
-    if read is not None:
-        matched = Pattern(first, read).match(second)
-        assert matched is None or matched == read_hot_head(second)
-        assert first != second or matched is not None
+    if read_hot_head(first) is not None:
+        found = matched(first, second)
+        assert found is None or found == told(read_hot_head(second))
+        assert first != second or found is not None
+
+
+def noted(patterns, raw):
+    read = read_hot_head(raw)
+    assert read is not None
+    return patterns.of(raw, read[0])
+
+
+def test_connections_share_the_pattern_of_one_head_and_what_was_noted_of_it():
+    patterns = Patterns()
+    first = noted(patterns, SDK)
+    first.head.notes.heading = "read"
+    again = noted(patterns, SDK.replace(b"250", b"7"))
+    assert again is first
+    assert again.head.notes.heading == "read"
+    assert noted(patterns, SDK.replace(b"placeholder", b"another")) is not first
+    assert repr(patterns) == "<Patterns 2 of 64>"
+
+
+def test_patterns_are_bounded_and_the_one_seen_longest_ago_goes_first():
+    patterns = Patterns(most=2)
+    one, two = noted(patterns, head(b"x: 1")), noted(patterns, head(b"x: 2"))
+    assert noted(patterns, head(b"x: 1")) is one
+    noted(patterns, head(b"x: 3"))
+    assert len(patterns) == 2
+    assert noted(patterns, head(b"x: 1")) is one
+    assert noted(patterns, head(b"x: 2")) is not two
+
+
+def test_a_long_head_is_recognised_on_its_own_connection_alone():
+    patterns = Patterns()
+    raw = head(b"x: " + b"a" * 5000)
+    assert noted(patterns, raw).match(raw) == 0
+    assert len(patterns) == 0

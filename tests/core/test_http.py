@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.http import Origin, Request, find
+from sidecar.core.http import Notes, Origin, Request, find
 
 HEADERS = [(b"a", b"1"), (b"b", b""), (b"a", b"2")]
 
@@ -15,8 +15,9 @@ def test_the_first_header_of_a_name_counts(name, value):
 
 
 def test_a_request_is_a_value():
-    request = Request(b"POST", b"/v1/x?y", HEADERS, b"{}")
-    assert request == Request(b"POST", b"/v1/x?y", list(HEADERS), b"{}")
+    notes = Notes()
+    request = Request(b"POST", b"/v1/x?y", HEADERS, b"{}", notes=notes)
+    assert request == Request(b"POST", b"/v1/x?y", list(HEADERS), b"{}", notes=notes)
     assert request.caller is None
     assert Request.__struct_config__.frozen
     assert Origin("https", "::1", 443).host == "::1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar.core.hot_head import Patterns
 from sidecar.core.intake import MAX_HOT_BODY_BYTES, Intake, Taken
 
 GET = b"GET /a HTTP/1.1\r\nhost: h\r\n\r\n"
@@ -12,7 +13,7 @@ POST = b"POST /b HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\nhello"
 
 def taken(pieces):
     """(target, body) of every request, and what is left, as a connection would read these pieces."""
-    intake, requests = Intake(), []
+    intake, requests = Intake(Patterns()), []
     for piece in pieces:
         if intake.missing:
             if not intake.take_body(piece):
@@ -38,7 +39,7 @@ def test_requests_whole_cut_anywhere_and_with_a_tail(data):
 
 def test_what_is_odd_is_held_as_it_came():
     for odd in (b"\x16\x03", b"GET / HTTP/1.0\r\n\r\n", b"POST / HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\n\r\nx"):
-        intake = Intake()
+        intake = Intake(Patterns())
         assert intake.take(odd) is Taken.ODD
         assert intake.held == odd
         assert taken([GET + odd]) == ([(b"/a", b"")], odd)
@@ -48,13 +49,13 @@ def test_what_is_odd_is_held_as_it_came():
     ("length", "expected"), [(MAX_HOT_BODY_BYTES, Taken.REQUEST), (MAX_HOT_BODY_BYTES + 1, Taken.ODD)]
 )
 def test_a_body_above_the_cap_is_odd(length, expected):
-    intake = Intake()
+    intake = Intake(Patterns())
     assert intake.take(POST.replace(b": 5", b": %d" % length)) is expected
     assert intake.missing == (length - 5 if expected is Taken.REQUEST else 0)
 
 
 def test_a_head_comes_in_four_pieces_at_most():
-    intake = Intake()
+    intake = Intake(Patterns())
     pieces = [GET[:17], GET[17:20], GET[20:22], GET[22:24], GET[24:26]]
     assert [intake.take(piece) for piece in pieces] == [Taken.PART] * 4 + [Taken.ODD]
     assert intake.held == GET[:26]
@@ -63,14 +64,14 @@ def test_a_head_comes_in_four_pieces_at_most():
 
 
 def test_the_count_of_pieces_begins_anew_with_each_request():
-    intake = Intake()
+    intake = Intake(Patterns())
     for _ in range(5):
         assert intake.take(GET[:20]) is Taken.PART
         assert intake.take(GET[20:]) is Taken.REQUEST
 
 
 def test_a_body_in_pieces_is_handed_out_once():
-    intake = Intake()
+    intake = Intake(Patterns())
     assert intake.take(POST[:-3]) is Taken.REQUEST
     assert repr(intake) == "Intake(0 bytes held, 3 missing)"
     assert [intake.take_body(piece) for piece in (b"l", b"", b"loGET")] == [False, False, True]

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from sidecar.core.config import Address
 from sidecar.core.entrance import Entrance, Place, Rules
 from sidecar.core.errors import Refusal
-from sidecar.core.http import Header, Request
+from sidecar.core.http import Header, Notes, Request
 from sidecar.core.limits import SECOND
 from sidecar.edge.connection import EdgeTiming
 from sidecar.edge.lanes import DataLanes
@@ -92,10 +92,12 @@ class ScriptedService:
         self.started = asyncio.Event()
         self.cancelled = asyncio.Event()
 
-    def enter(self, method: bytes, target: bytes, headers: list[Header], length: int | None) -> Refusal | Place:
+    def enter(
+        self, method: bytes, target: bytes, headers: list[Header], length: int | None, notes: Notes
+    ) -> Refusal | Place:
         self.heads.append((method, target, length))
         self.entered.set()
-        return self.entrance.enter(method, target, headers, length)
+        return self.entrance.enter(headers, length, notes)
 
     async def handle(self, request: Request, reply: Reply) -> None:
         self.requests.append(request)

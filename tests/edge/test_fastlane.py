@@ -251,24 +251,6 @@ async def test_a_service_that_cancels_itself_ends_the_connection(conversing):
         await stage.all_gone()
 
 
-async def test_a_body_that_outgrows_what_may_be_in_flight_is_refused_and_the_connection_lives(conversing):
-    class Stingy:
-        caller = None
-
-        def grow(self, length):
-            return refusal
-
-        def leave(self):
-            pass
-
-    async with conversing() as (stage, client):
-        refusal = stage.service.entrance._too_large(1 << 40)
-        stage.service.enter = lambda *args: Stingy()
-        for _ in range(2):
-            await client.send(post(b"{}"))
-            assert (await client.answer()).status == 413
-
-
 async def test_draining_while_a_caller_is_seen_off_waits_for_it(conversing):
     rules = Rules(max_body_bytes=10, max_inflight=10, max_inflight_bytes=100)
     async with conversing(rules=rules) as (stage, client):

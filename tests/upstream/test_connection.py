@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.core.limits import SECOND
 from sidecar.core.outcomes import Fault, Outcome
-from sidecar.upstream.connection import Connection
+from sidecar.upstream.connection import Connection, Shelf
 from sidecar.upstream.response import MAX_UNREAD_BYTES, Response
 from tests.fakes import FakeClock, settle
 from tests.upstream.scripted import OK, ask
@@ -74,7 +74,7 @@ class Bench:
         self.clock = FakeClock()
         self.owner = Ledger()
         self.transport = Recorder(room)
-        self.connection = Connection(self.clock, self.owner, {}, 0)
+        self.connection = Connection(self.clock, self.owner, Shelf(), 0)
         self.transport.protocol = self.connection
         self.connection.connection_made(self.transport)
 
