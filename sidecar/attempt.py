@@ -61,18 +61,20 @@ class Attempt:
     async def obtain(self) -> Attempt | None:
         """Itself, once it has an answer for the caller: first content, or an error that is the caller's own; None when
         it failed. The caller has heard nothing of it so far."""
-        shells, job, candidate = self._shells, self._job, self.send.candidate
+        shells, job, (candidate, charge) = self._shells, self._job, self.send
         self._sign()
         try:
-            fit = shells.rejections.fit(candidate.target, job.call.surface.endpoint, shells.clock.now_ns())
+            fit = shells.rejections.fit(candidate.target, job.call.heading.surface.endpoint, charge.at_ns)
             outgoing = prepare(job.call, job.request, candidate, job.snapshot.config.retry.strict, fit)
             self._outgoing, job.record.dropped = outgoing, outgoing.dropped
-            headers_ns = min(shells.clock.now_ns() + _headers_wait_ns(job), job.policy.deadline_ns)
+            timeouts = job.snapshot.config.timeouts
+            until_ns = charge.at_ns + (timeouts.headers if job.call.envelope.stream else timeouts.answer)
+            if until_ns > job.policy.deadline_ns:
+                until_ns = job.policy.deadline_ns
             origin = candidate.target.provider.origin
-            response = await shells.pool.exchange(origin, outgoing.head, outgoing.body, headers_ns, self)
+            response = await shells.pool.exchange(origin, outgoing.head, outgoing.body, until_ns, self)
             self._response = response
-            judging = self._judge if response.status >= 400 else self._hold
-            has_answer = await judging(response, outgoing)
+            has_answer = await (self._hold if response.status < 400 else self._judge)(response, outgoing)
         except Fault as fault:
             self.outcome = fault.outcome
             shells.ambiguous += fault.outcome is Outcome.AMBIGUOUS
@@ -84,8 +86,9 @@ class Attempt:
         """Pass the answer on. Raises ClientGone, or is cancelled, when the caller left."""
         job, candidate, response, held = self._job, self.send.candidate, self._response, self._relay
         assert response is not None
-        self._sign()
         record = job.record
+        if record.key != candidate.key.name or job.policy.hedge_ns is not None:
+            self._sign()  # another attempt beside it may have put its name there
         record.status = response.status
         if self._error is not None:
             head = answer_headers(response.headers, record, candidate)
@@ -114,8 +117,8 @@ class Attempt:
         if self.is_closed:
             return
         self.is_closed = True
-        if self._response is not None:
-            self._response.abort()  # nothing, when it is complete
+        if self._response is not None and not self._response.complete:
+            self._response.abort()
         job, (candidate, charge) = self._job, self.send
         now_ns = self._shells.clock.now_ns()
         if self.is_sent:
@@ -123,7 +126,8 @@ class Attempt:
         else:
             candidate.quota.cancel(charge, now_ns)
         job.attempts.ended(self.send, self.outcome, now_ns, random.random())
-        job.record.trail = tuple(job.attempts.trail)
+        if job.attempts.trail:
+            job.record.trail = tuple(job.attempts.trail)
         if candidate.quota.has_waiters:
             self._shells.room.poke(candidate.quota)  # what this attempt gave back may admit the next in line
 
@@ -164,7 +168,7 @@ class Attempt:
         if quota.has_waiters:
             shells.room.poke(quota)  # a probe that passed, or a count that rose, lets others go
         held = self._relay = Relay(shells.clock, response, job.reply, _waits(job), job.record.dialect)
-        flaw = await held.hold(job.request.method, needs_model(job.call.surface.endpoint), outgoing.asks_usage)
+        flaw = await held.hold(job.request.method, needs_model(job.call.heading.surface.endpoint), outgoing.asks_usage)
         if flaw is None:
             return True
         self._flaw = flaw
@@ -202,21 +206,16 @@ class Attempt:
         job, candidate = self._job, self.send.candidate
         if delivery.usage is not None and job.call.size.input_bytes:
             job.attempts.hop_of(candidate).report(job.call.size, delivery.usage.input_tokens)
-        if delivery.created:
-            self._shells.ownership.note(_ids(job.call, job.request.method, delivery.created), candidate.key.ident)
+        if delivery.created and (ids := _ids(job.call, delivery.created)):
+            self._shells.ownership.note(ids, candidate.key.ident)
 
 
-def _ids(call: Call, method: bytes, created: bytes | str) -> tuple[str, ...]:
+def _ids(call: Call, created: bytes | str) -> tuple[str, ...]:
     if isinstance(created, bytes):
-        return created_ids(call.surface, method, created)
+        return created_ids(created) if call.heading.may_create else ()
     # of streamed answers only those of the Responses API are kept by default, others when asked
     is_kept = call.surface.endpoint is Endpoint.RESPONSES or call.envelope.store
     return (created,) if is_kept else ()
-
-
-def _headers_wait_ns(job: Job) -> int:
-    timeouts = job.snapshot.config.timeouts
-    return timeouts.headers if job.call.envelope.stream else timeouts.answer
 
 
 def _waits(job: Job) -> Waits:

@@ -35,6 +35,7 @@ from sidecar.models import ModelDirectory
 from sidecar.upstream.pool import Pool
 from sidecar.waiting import WaitingRoom
 
+_MODELS = Endpoint.MODELS  # an enum's member costs a look-up through its metaclass
 _CLIENT_CLOSED = 499  # nginx's number for a caller that did not wait; it is only ever logged
 
 Finished = Callable[[Record, int], None]  # a request's record, and when it ended
@@ -100,11 +101,13 @@ class Gateway:
     async def handle(self, request: Request, reply: Reply) -> None:
         """Answer one request, and account for it whatever becomes of it."""
         now_ns = self.clock.now_ns()
-        record = self._record(request.method, request.target, now_ns)
-        record.caller = request.caller
+        self._count = number = self._count + 1
+        name = f"{self._id_prefix}{number:x}"
+        record = Record(name, now_ns, request.method, request.target, number, "openai", request.caller)
         self._budget.note_request(now_ns)
         try:
-            await self._serve(request, reply, record)
+            job = self._understood(request, reply, record)
+            await (self._loop(job) if isinstance(job, Job) else self._answer(job, reply, record))
         except (ClientGone, asyncio.CancelledError):
             if record.outcome != Outcome.OK.value:
                 record.status, record.outcome = _CLIENT_CLOSED, Outcome.CLIENT_GONE.value
@@ -119,26 +122,36 @@ class Gateway:
         self._count += 1
         return Record(f"{self._id_prefix}{self._count:x}", now_ns, method, target, number=self._count)
 
-    async def _serve(self, request: Request, reply: Reply, record: Record) -> None:
-        snapshot = self._roster.snapshot
+    def _understood(self, request: Request, reply: Reply, record: Record) -> Job | Refusal | None:
+        """What is to be done; None: the models are to be listed."""
+        roster, now_ns = self._roster, record.arrived_ns
+        snapshot = roster.snapshot
         call = understand(snapshot, request, self.ownership)
         if isinstance(call, Refusal):
             record.dialect = error_dialect(snapshot, request.target)
-            return await self._refuse(reply, record, call)
+            return call
         record.model = call.model
         record.is_streamed = call.envelope.stream
-        record.dialect = call.native.error_dialect if call.native is not None else record.dialect
-        if call.surface.endpoint is Endpoint.MODELS and call.native is None:
-            return await self._list_models(reply, record)
-        now_ns = record.arrived_ns
+        if call.native is not None:
+            record.dialect = call.native.error_dialect
+        elif call.heading.surface.endpoint is _MODELS:
+            return None
         policy = _policy(snapshot, call, now_ns)
-        key = call.route.key
-        roster = self._roster
-        targets = call.route.targets[:1] if policy.is_single else call.route.targets
-        hops = [roster.keys(target, now_ns) if key is None else roster.only(target, key, now_ns) for target in targets]
-        has_choice = any(len(hop.candidates) > 1 for hop in hops)
-        attempts = Attempts(hops, call.size, policy, self._budget, turn_of(request.body) if has_choice else None)
-        await self._loop(Job(snapshot, request, reply, record, call, policy, attempts))
+        targets, key = call.route
+        if policy.is_single:
+            targets = targets[:1]
+        hops = roster.hops(targets, now_ns) if key is None else [roster.only(each, key, now_ns) for each in targets]
+        turn = None
+        for hop in hops:
+            if len(hop.candidates) > 1:
+                turn = turn_of(request.body)
+                break
+        attempts = Attempts(hops, call.size, policy, self._budget, turn)
+        return Job(snapshot, request, reply, record, call, policy, attempts)
+
+    async def _answer(self, refusal: Refusal | None, reply: Reply, record: Record) -> None:
+        """Answer without asking anyone."""
+        await (self._list_models(reply, record) if refusal is None else self._refuse(reply, record, refusal))
 
     async def _loop(self, job: Job) -> None:
         """Do as the machine of attempts says until the caller has an answer."""
@@ -173,10 +186,23 @@ class Gateway:
         return None if granted is None else Send(*granted)
 
     async def _attempt(self, job: Job, send: Send) -> bool:
-        """Make an attempt, or two at once; whether the caller has had its answer."""
+        """Make an attempt; whether the caller has had its answer."""
+        if job.policy.hedge_ns is not None:
+            return await self._race(job, send)
+        attempt = Attempt(self, job, send)
+        try:
+            if await attempt.obtain() is None:
+                return False
+            await attempt.relay()
+            return True
+        finally:
+            attempt.close()
+
+    async def _race(self, job: Job, send: Send) -> bool:
+        """The same with a second one beside it, should the first be slow."""
         made = [Attempt(self, job, send)]
         try:
-            winner = await (made[0].obtain() if job.policy.hedge_ns is None else race(self, job, made))
+            winner = await race(self, job, made)
             if winner is None:
                 return False
             await winner.relay()
@@ -202,13 +228,14 @@ class Gateway:
 def _policy(snapshot: Snapshot, call: Call, now_ns: int) -> Policy:
     config, wishes = snapshot.config, call.controls
     max_wait_ns = config.wait.max_ns if wishes.max_wait_ns is None else wishes.max_wait_ns
+    retry = config.retry
     return Policy(
-        attempts=config.retry.attempts if wishes.fallback else 1,
-        base_ns=config.retry.base_ns,
-        cap_ns=config.retry.cap_ns,
-        ambiguous_ends=config.retry.ambiguous == "fail",
-        is_single=not wishes.fallback,
-        wait_until_ns=now_ns + max_wait_ns,
-        deadline_ns=now_ns + config.timeouts.total,
-        hedge_ns=config.hedge.after if wishes.fallback and len(call.route.targets) > 1 else None,
+        retry.attempts if wishes.fallback else 1,
+        retry.base_ns,
+        retry.cap_ns,
+        retry.ambiguous == "fail",
+        not wishes.fallback,
+        now_ns + max_wait_ns,
+        now_ns + config.timeouts.total,
+        config.hedge.after if wishes.fallback and len(call.route.targets) > 1 else None,
     )

@@ -80,7 +80,8 @@ class Relay:
         self._plain: bytes | None = None  # of a whole answer
         self._usage: Usage | None = None
         self._strip: UsageStrip | None = None
-        self._first_until_ns = min(clock.now_ns() + waits.first_ns, waits.deadline_ns)
+        first_ns = clock.now_ns() + waits.first_ns
+        self._first_until_ns = first_ns if first_ns < waits.deadline_ns else waits.deadline_ns
         self._content_ns: int | None = None
 
     @property
@@ -103,13 +104,14 @@ class Relay:
         """
         self._strip = UsageStrip() if strips_usage else None
         known = self._response.known
-        content_type = (
-            known.pattern.content_type if known else find(self._response.headers, b"content-type") or b""
-        )
+        content_type = known.pattern.content_type if known else find(self._response.headers, b"content-type") or b""
         if content_type.startswith(b"text/event-stream") and self._encoding is None:
             return await self._hold_events()
         if b"json" in content_type and method != b"HEAD":
-            return await self._hold_whole(method == b"POST", is_model_s and self._response.status == 200)
+            body = self._response.take()
+            if body is None:
+                body = await self._whole()
+            return None if body is None else self._weigh(body, method == b"POST", is_model_s)
         self._held.append(await self._response.read(self._first_until_ns))
         self._content_ns = self._clock.now_ns()
         return None
@@ -117,9 +119,10 @@ class Relay:
     async def pass_on(self, head: Lines) -> Delivery:
         """Pass on what was held and all that follows. `head`: the headers as the caller gets them, without framing.
         Raises ClientGone."""
-        if self._tap is not None:
-            return await self._pass_events(self._tap, head)
-        return await (self._pass_whole(head) if self._is_whole else self._pass_opaque(head))
+        if self._is_whole:
+            await self._reply.send(self._response.status, head, self._held[0])
+            return Delivery(Outcome.OK, True, self._usage, None, b"", self._content_ns, "", self._plain)
+        return await (self._pass_opaque(head) if self._tap is None else self._pass_events(self._tap, head))
 
     async def release(self, head: Lines, held: bytes) -> None:
         """Pass on an answer that `hold` found wanting, and what is left of it: its error is the caller's own."""
@@ -226,7 +229,8 @@ class Relay:
 
     # === a whole answer, and anything else ===
 
-    async def _hold_whole(self, may_hide: bool, is_model_s: bool) -> Delivery | None:
+    async def _whole(self) -> bytes | None:
+        """The whole body as it comes; None, and what has come is held, where it is larger than is read."""
         response, clock, pieces, waits = self._response, self._clock, self._held, self._waits
         length = 0
         until_ns = self._first_until_ns
@@ -237,22 +241,22 @@ class Relay:
                 self._content_ns = clock.now_ns()
                 return None
             until_ns = min(clock.now_ns() + waits.idle_ns, waits.deadline_ns)
-        body = b"".join(pieces)
+        return b"".join(pieces)
+
+    def _weigh(self, body: bytes, may_hide: bool, is_model_s: bool) -> Delivery | None:
+        """Whether a whole body is an answer; a Delivery when it is not."""
         plain = body if self._encoding is None else decoded(body, self._encoding)
         if plain is not None and may_hide and hidden_error(plain):
             return _hidden(plain, body, "error in a 200")
         self._usage = from_body(plain) if plain is not None else None
-        if is_model_s and plain is not None and not (self._usage and self._usage.output_tokens):
+        is_answer = self._usage is not None and self._usage.output_tokens
+        if not is_answer and is_model_s and self._response.status == 200 and plain is not None:
             wrong = flaw(plain)
             if wrong:
                 return Delivery(Outcome.SERVER_ERROR, False, self._usage, detail=wrong)
         self._plain, self._held, self._is_whole = plain, [body], True
-        self._content_ns = clock.now_ns()
+        self._content_ns = self._clock.now_ns()
         return None
-
-    async def _pass_whole(self, head: Lines) -> Delivery:
-        await self._reply.send(self._response.status, head, self._held[0])
-        return Delivery(Outcome.OK, True, self._usage, content_ns=self._content_ns, created=self._plain)
 
     async def _pass_opaque(self, head: Lines) -> Delivery:
         response, reply, clock, content_ns = self._response, self._reply, self._clock, self._content_ns

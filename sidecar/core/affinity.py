@@ -81,10 +81,13 @@ class _Created(msgspec.Struct, gc=False):
 _decode = msgspec.json.Decoder(_Created).decode
 
 
-def created_ids(surface: Surface, method: bytes, body: bytes) -> tuple[str, ...]:
-    """The ids of the objects that a JSON answer of status 2xx says its key owns; none of passing answers."""
-    if method == b"DELETE" or not _COLLECTIONS.intersection(segments(surface.path)):
-        return ()
+def may_create(surface: Surface, method: bytes) -> bool:
+    """Whether what is answered there with status 2xx may name objects that its key owns; passing answers are none."""
+    return method != b"DELETE" and not _COLLECTIONS.isdisjoint(segments(surface.path))
+
+
+def created_ids(body: bytes) -> tuple[str, ...]:
+    """The ids of the objects that such an answer names."""
     try:
         created = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from sidecar.core.breaker import FAULTS
 from sidecar.core.conversation import Turn
 from sidecar.core.errors import Refusal, Step
@@ -21,6 +23,8 @@ from sidecar.core.limits import Cost
 from sidecar.core.outcomes import Feedback, Outcome
 from sidecar.core.quota import Charge, Quota
 from sidecar.core.retry_budget import RetryBudget
+
+_OK = Outcome.OK  # an enum's member costs a look-up through its metaclass
 
 
 class Send(NamedTuple):
@@ -43,7 +47,7 @@ class Backoff(NamedTuple):
     until_ns: int
 
 
-class Policy(NamedTuple):
+class Policy(msgspec.Struct, frozen=True, gc=False):
     """The operator's bounds for one request. `is_single`: exactly one call, whatever comes of it (B15).
     `hedge_ns`: how long a target may be silent before another is asked beside it."""
 
@@ -99,7 +103,10 @@ class Attempts:
 
     def hop_of(self, candidate: Candidate) -> Keys:
         """The hop of the chain that a candidate belongs to."""
-        return next(hop for hop in self._hops if hop.target is candidate.target)
+        for hop in self._hops:
+            if hop.target is candidate.target:
+                return hop
+        raise LookupError(str(candidate.target))
 
     def turn_ns(self, now_ns: int) -> int:
         """How long until those have been served who wait already, and this one could be."""
@@ -155,6 +162,8 @@ class Attempts:
     def ended(self, send: Send, outcome: Outcome, now_ns: int, draw: float) -> None:
         """An attempt is over, however it went: what it says of its target. `draw` in [0, 1) spreads open times."""
         breaker = send.candidate.breaker
+        if outcome is _OK and breaker.is_quiet:
+            return
         if outcome in FAULTS:
             is_first, self._has_blamed = not self._has_blamed, True
             # what a second target fails at as well may be the request's fault; a probe answers for its target alone

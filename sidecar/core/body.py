@@ -97,6 +97,12 @@ class _Named(_Fields, gc=False):
     model: _Name = _NAME
 
 
+class _Plain(_Fields, gc=False):
+    model: str | None = None
+
+
+_decode_plain = msgspec.json.Decoder(_Plain).decode
+
 _EMPTY = Envelope()
 _DUPLICATE = Refusal(Reason.MODEL_DUPLICATE, "The body names 'model' more than once.", param="model")
 
@@ -108,6 +114,13 @@ def peek(body: bytes) -> Envelope | Refusal:
     """
     if not body:
         return _EMPTY
+    if len(body) <= _SEARCHED_BYTES and body.count(_MODEL) == 1 and _ESCAPED_ASCII not in body:
+        # one name alone that could be `model`: no second one to be noticed
+        try:
+            plain = _decode_plain(body)
+            return _envelope(plain, plain.model)
+        except _UNREADABLE:
+            return _peek_leniently(body)
     models: list[object] = []
 
     def note(_type: type, value: object) -> _Name:
@@ -132,12 +145,12 @@ def _envelope(fields: _Fields, model: str | None) -> Envelope:
         declared = fields.max_tokens if fields.max_tokens is not None else fields.max_output_tokens
     if declared is not None and declared < 0:
         declared = None
-    options = fields.stream_options
+    options, n = fields.stream_options, fields.n
     return Envelope(
         model,
         fields.stream is True,
         declared,
-        fields.n if fields.n is not None and fields.n > 1 else 1,
+        n if n is not None and n > 1 else 1,
         None if options is None else options.include_usage,
         fields.store,
         _references(fields),
@@ -145,6 +158,16 @@ def _envelope(fields: _Fields, model: str | None) -> Envelope:
 
 
 def _references(fields: _Fields) -> tuple[str, ...]:
+    if (
+        fields.previous_response_id is None
+        and fields.conversation is None
+        and fields.input_file_id is None
+        and fields.file_id is None
+        and fields.file_ids is None
+        and fields.training_file is None
+        and fields.validation_file is None
+    ):
+        return ()
     conversation = fields.conversation
     named = (
         fields.previous_response_id,
@@ -256,7 +279,7 @@ def may_name(body: bytes, marks: Collection[bytes]) -> bool:
     """Whether a member of one of these names (each as a JSON text) may stand anywhere in a body; False is certain."""
     if len(body) > _SEARCHED_BYTES:
         return True  # many searches of a large text take longer than one decoder
-    for mark in marks:  # noqa: SIM110  # written out: a generator costs as much as the search
+    for mark in marks:  # written out: a generator costs as much as the search
         if mark in body:
             return True
     return _ESCAPED_ASCII in body  # a name may be spelled with it

@@ -108,6 +108,11 @@ class Breaker:
         """How often it has opened since it was last closed."""
         return self._trips
 
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing is counted: closed, and no failure lately."""
+        return not self._verdicts and not self._probes
+
     def enter(self, charge: Charge, now_ns: int) -> None:
         """A call is admitted: after an open time, it is a probe."""
         if self.state is _CLOSED:

@@ -15,8 +15,8 @@ from sidecar.core.affinity import Ownership
 from sidecar.core.body import Envelope
 from sidecar.core.catalog import NativeSurface
 from sidecar.core.errors import Reason, Refusal
-from sidecar.core.heading import Heading, heading_of
 from sidecar.core.headers import Controls
+from sidecar.core.heading import Heading, heading_of
 from sidecar.core.http import Request
 from sidecar.core.keys import Size
 from sidecar.core.paths import Endpoint, Kind, Surface, needs_model, resolve
@@ -62,24 +62,29 @@ def understand(snapshot: Snapshot, request: Request, ownership: Ownership) -> Ca
     heading = heading_of(request)
     if isinstance(heading, Refusal):
         return heading
-    envelope = _peek(request, heading)
-    if isinstance(envelope, Refusal):
-        return envelope
-    surface = heading.surface
-    destination = _destination(snapshot, surface, envelope)
-    if isinstance(destination, Refusal):
-        return destination
-    ids = heading.ids + envelope.references
-    owner = ownership.owner_of(ids) if ids else None
-    label = heading.wishes.key
-    route = (
-        Route(destination.targets) if owner is None and label is None else _route(snapshot, destination, label, owner)
+    envelope = (
+        body.peek(request.body) if not heading.is_multipart else multipart.peek(request.body, heading.content_type)
     )
-    if isinstance(route, Refusal):
-        return route
-    model = destination.model
-    size = _size(request, envelope, surface, heading.is_multipart, bool(model))
-    return Call(heading, envelope, model, route, size, destination.native)
+    if isinstance(envelope, Refusal):
+        if heading.is_multipart or heading.is_json or needs_model(heading.surface.endpoint):
+            return envelope
+        envelope = Envelope()  # an upload of another kind: passed as it is
+    destination = heading.destinations.get(envelope.model)
+    if not isinstance(destination, _Destination) or destination.snapshot is not snapshot:
+        found = _destination(snapshot, heading, envelope)
+        if isinstance(found, Refusal):
+            return found
+        destination = found
+        heading.note_destination(envelope.model, destination)
+    route = destination.route
+    ids = heading.ids + envelope.references if envelope.references else heading.ids
+    owner = ownership.owner_of(ids) if ids else None
+    if owner is not None and heading.wishes.key is None:
+        owned = pin(snapshot, route.targets, owner, destination.native is not None)
+        if not isinstance(owned, Refusal):
+            route = owned  # a key that left the configuration owns nothing any more
+    size = _size(request, envelope, heading) if destination.model else _NO_SIZE
+    return Call(heading, envelope, destination.model, route, size, destination.native)
 
 
 def error_dialect(snapshot: Snapshot, target: bytes) -> str:
@@ -92,68 +97,44 @@ def error_dialect(snapshot: Snapshot, target: bytes) -> str:
 
 
 class _Destination(NamedTuple):
-    targets: tuple[Target, ...]
+    """Where requests with one head and one model go, under one snapshot."""
+
+    snapshot: Snapshot
+    route: Route
     model: str | None
     native: NativeSurface | None = None
 
 
-def _destination(snapshot: Snapshot, surface: Surface, envelope: Envelope) -> _Destination | Refusal:
+def _destination(snapshot: Snapshot, heading: Heading, envelope: Envelope) -> _Destination | Refusal:
+    surface, label = heading.surface, heading.wishes.key
+    native: NativeSurface | None = None
     if surface.kind is Kind.NATIVE:
         provider = native_provider(snapshot, surface.provider)
         if isinstance(provider, Refusal):
             return provider
         native = provider.entry.native_surface(surface.path.decode("ascii"))
         model = native_model(native, surface.path, envelope.model)
-        return _too_long(model) or _Destination((Target(provider, model or ""),), model, native)
-    model = surface.model or envelope.model or None
-    if model is not None:
-        return _too_long(model) or _Destination(route_model(snapshot, model), model)
-    if needs_model(surface.endpoint):
-        message = "The request names no model; add a string field 'model' to its body."
-        return Refusal(Reason.MODEL_MISSING, message, param="model")
-    return _Destination((Target(snapshot.first, ""),), None)
+        targets: tuple[Target, ...] = (Target(provider, model or ""),)
+    else:
+        model = surface.model or envelope.model or None
+        if model is None and needs_model(surface.endpoint):
+            message = "The request names no model; add a string field 'model' to its body."
+            return Refusal(Reason.MODEL_MISSING, message, param="model")
+        targets = (Target(snapshot.first, ""),)
+    if model is not None and len(model) > _MODEL_CHARS:
+        message = f"No model has a name of {len(model)} characters; at most {_MODEL_CHARS} are looked at."
+        return Refusal(Reason.MODEL_UNAVAILABLE, message, param="model")
+    if model is not None and native is None:
+        targets = route_model(snapshot, model)
+    route = Route(targets) if label is None else pin(snapshot, targets, label, native is not None)
+    return route if isinstance(route, Refusal) else _Destination(snapshot, route, model, native)
 
 
-def _too_long(model: str | None) -> Refusal | None:
-    if model is None or len(model) <= _MODEL_CHARS:
-        return None
-    message = f"No model has a name of {len(model)} characters; at most {_MODEL_CHARS} are looked at."
-    return Refusal(Reason.MODEL_UNAVAILABLE, message, param="model")
-
-
-def _route(snapshot: Snapshot, destination: _Destination, label: str | None, owner: str | None) -> Route | Refusal:
-    targets, is_native = destination.targets, destination.native is not None
-    if label is not None:
-        return pin(snapshot, targets, label, is_native)
-    if owner is not None:
-        owned = pin(snapshot, targets, owner, is_native)
-        if not isinstance(owned, Refusal):
-            return owned  # a key that left the configuration owns nothing any more
-    return Route(targets)
-
-
-def _peek(request: Request, heading: Heading) -> Envelope | Refusal:
+def _size(request: Request, envelope: Envelope, heading: Heading) -> Size:
     if heading.is_multipart:
-        return multipart.peek(request.body, heading.content_type)
-    envelope = body.peek(request.body)
-    if (
-        isinstance(envelope, Refusal)
-        and not _is_json(heading.content_type)
-        and not needs_model(heading.surface.endpoint)
-    ):
-        return Envelope()  # an upload of another kind: passed as it is
-    return envelope
-
-
-def _is_json(content_type: bytes) -> bool:
-    """Whether a body claims to be one JSON text; several, as in JSON Lines, are an upload like any other."""
-    return content_type.partition(b";")[0].strip().lower().endswith((b"/json", b"+json"))
-
-
-def _size(request: Request, envelope: Envelope, surface: Surface, is_multipart: bool, has_model: bool) -> Size:
-    if not has_model:
-        return Size(0, None, 1, 0)
-    if is_multipart:
-        is_speech = surface.endpoint is Endpoint.TRANSCRIPTIONS
+        is_speech = heading.surface.endpoint is Endpoint.TRANSCRIPTIONS
         return Size(0, None, 1, len(request.body) // _AUDIO_BYTES_PER_SECOND + 1 if is_speech else 0)
     return Size(text_bytes(request.body), envelope.declared_output, envelope.n, 0, kind(request.body))
+
+
+_NO_SIZE = Size(0, None, 1, 0)

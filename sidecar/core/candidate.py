@@ -10,8 +10,8 @@ from collections.abc import Collection
 
 from sidecar.core.breaker import Breaker
 from sidecar.core.error_classes import CROWDED_NS
-from sidecar.core.health import FOREVER_NS, Bar, Standing
 from sidecar.core.headers import header_lines
+from sidecar.core.health import FOREVER_NS, Bar, Standing
 from sidecar.core.http import Header
 from sidecar.core.outcomes import Feedback, Outcome, Scope
 from sidecar.core.quota import Quota
@@ -21,7 +21,19 @@ from sidecar.core.snapshot import Key, Target
 class Candidate:
     """One key at one target: the quota it draws on, the standings it depends on, and the target's breaker."""
 
-    __slots__ = ("at_model", "at_provider", "breaker", "key", "key_line", "labels", "lines", "of_key", "quota", "secret", "target")
+    __slots__ = (
+        "at_model",
+        "at_provider",
+        "breaker",
+        "key",
+        "key_line",
+        "labels",
+        "lines",
+        "of_key",
+        "quota",
+        "secret",
+        "target",
+    )
 
     def __init__(  # its parts, and what it is in one tuple
         self, target: Target, key: Key, quota: Quota, standings: tuple[Standing, Standing, Standing], breaker: Breaker

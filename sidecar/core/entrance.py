@@ -93,9 +93,7 @@ class Entrance:
             return caller
         declared = length or 0
         if (
-            declared > self._largest
-            or self.inflight >= self._most
-            or self.inflight_bytes + declared > self._most_bytes
+            declared > self._largest or self.inflight >= self._most or self.inflight_bytes + declared > self._most_bytes
         ):  # one of these three says why not
             refusal = self._room(declared)
             if refusal is not None:

@@ -57,7 +57,7 @@ class Pattern:
             if is_kept and not is_open:
                 groups += 1
                 self._kept += (groups,)
-            pieces.append((b"(" if is_kept and not is_open else b")" if is_open and not is_kept else b""))
+            pieces.append(b"(" if is_kept and not is_open else b")" if is_open and not is_kept else b"")
             is_open = is_kept
             pieces.append(re.escape(raw) + b":")
             if name in _FIXED or name == b"transfer-encoding":

@@ -20,6 +20,7 @@ from sidecar.core.snapshot import Key, Snapshot, Target
 from sidecar.core.tokens import Calibration, Kind
 
 _MAX_CANDIDATES = 1 << 14  # about 1 kB each; a target that was left out is built again when it is asked for
+_MAX_CHAINS = 1024
 _MAX_CALIBRATIONS = 4096
 
 
@@ -33,6 +34,7 @@ class Roster:
         self.health = Health()
         self.shared = Shared(Pins(), Backlog())
         self._keys: OrderedDict[Target, Keys] = OrderedDict()
+        self._hops: dict[tuple[Target, ...], list[Keys]] = {}  # of `_keys`, for chains asked for lately
         self.candidates = 0  # of all targets that are kept
         self.calibrations: OrderedDict[str, Calibration] = OrderedDict()  # as `provider/model KIND`
         self.reload(snapshot, now_ns)
@@ -41,6 +43,7 @@ class Roster:
         """Serve by another configuration from now on; what was used stays used."""
         self.snapshot = snapshot
         self._keys.clear()
+        self._hops.clear()
         self.candidates = 0
         for provider in snapshot.providers.values():
             self.health.note_place(provider.name, provider.url)
@@ -56,10 +59,21 @@ class Roster:
             keys = self._build(target, target.provider.keys, now_ns)
             self.candidates += len(keys.candidates)
             while self._keys and self.candidates > _MAX_CANDIDATES:
+                self._hops.clear()
                 _, oldest = self._keys.popitem(last=False)
                 self.candidates -= len(oldest.candidates)
             self._keys[target] = keys
         return keys
+
+    def hops(self, targets: tuple[Target, ...], now_ns: int) -> list[Keys]:
+        """All keys of each target of a chain. Not to be changed."""
+        hops = self._hops.get(targets)
+        if hops is None:
+            hops = [self.keys(target, now_ns) for target in targets]
+            if len(self._hops) >= _MAX_CHAINS:
+                self._hops.clear()
+            self._hops[targets] = hops
+        return hops
 
     def only(self, target: Target, key: Key, now_ns: int) -> Keys:
         """One key of a target, where no other may serve."""

@@ -33,12 +33,15 @@ _NO_TOKENS = frozenset(
     }
 )
 _NOTHING = Usage(0, 0)
+_OK = Outcome.OK  # an enum's member costs a look-up through its metaclass
 
 
 def settle(candidate: Candidate, charge: Charge, outcome: Outcome, usage: Usage | None, now_ns: int) -> None:
     """Bring the quota in line with what the provider will have charged."""
     quota = candidate.quota
-    if outcome in _CROWDED:
+    if outcome is _OK:
+        quota.settle(charge, usage, now_ns)
+    elif outcome in _CROWDED:
         quota.crowd(charge, now_ns, is_busy=outcome is Outcome.BUSY)
     elif outcome in _REFUSED:
         quota.cancel(charge, now_ns)

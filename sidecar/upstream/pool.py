@@ -100,8 +100,15 @@ class Pool:
         if connection is not None:
             if sender is not None:
                 sender.is_sent = True
+            response = connection.request(head, body)
             try:
-                return await connection.request(head, body).arrive(headers_deadline_ns)
+                await response.change(headers_deadline_ns)
+                if response.status:
+                    return response
+                return await response.arrive(headers_deadline_ns)
+            except asyncio.CancelledError:  # nobody is left to read the rest
+                response.abort()
+                raise
             except Fault as fault:
                 died_idle = fault.outcome is Outcome.AMBIGUOUS and connection.has_heard_nothing
                 if not died_idle or self._clock.now_ns() - now_ns > STALE_WITHIN_NS:

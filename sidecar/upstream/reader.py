@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from httptools import HttpParserError, HttpResponseParser
 
-from sidecar.core.hot_answer import Known, Patterns
+from sidecar.core.hot_answer import Patterns
 from sidecar.core.http import Header, find
 from sidecar.upstream.response import Response
 

@@ -76,13 +76,22 @@ class Response:
         """Itself, once the head is there. Raises Fault when it does not come; cancelling closes the connection."""
         if not self.status:
             try:
-                await self._change(deadline_ns)
+                await self.change(deadline_ns)
             except BaseException:  # cancelled: nobody is left to read the rest
                 self.abort()
                 raise
         if not self.status:
             raise self._fault()
         return self
+
+    def take(self) -> bytes | None:
+        """The whole body, where all of it is here and none was read; else None, and nothing has happened."""
+        if not self.complete:
+            return None
+        pieces = self.pieces
+        content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        return content
 
     async def read(self, deadline_ns: int) -> bytes:
         """What has come of the body, as soon as that is anything; b"" when it is complete.
@@ -95,7 +104,7 @@ class Response:
             if self.complete:
                 return b""
             try:
-                await self._change(deadline_ns)
+                await self.change(deadline_ns)
             except BaseException:  # cancelled, as above
                 self.abort()
                 raise
@@ -111,7 +120,7 @@ class Response:
         if not self.pieces and self._carrier is not None:
             timer = clock.call_at(until_ns, self.wake)
             try:
-                await self._change(deadline_ns)
+                await self.change(deadline_ns)
             except BaseException:  # cancelled, as above
                 self.abort()
                 raise
@@ -124,7 +133,9 @@ class Response:
         if self._carrier is not None:
             self._carrier.abort()
 
-    def _change(self, deadline_ns: int) -> asyncio.Future[None]:
+    def change(self, deadline_ns: int) -> asyncio.Future[None]:
+        """A future for the next change, which also comes when the time is over; whoever is cancelled then aborts. Raises
+        Fault when none can come any more."""
         if self._carrier is None:
             raise self._fault()
         waiter = self._waiter = self._carrier.expect(deadline_ns)
