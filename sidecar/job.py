@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from sidecar.core.access import Record
 from sidecar.core.affinity import Ownership
@@ -34,7 +36,7 @@ class Shells(Protocol):
         """An error named the organisation that a key is of."""
 
 
-class Job(NamedTuple):
+class Job(msgspec.Struct, frozen=True, gc=False):
     """One request on its way."""
 
     snapshot: Snapshot

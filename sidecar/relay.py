@@ -10,7 +10,8 @@ does: the caller has its status then, and a failure before the first content is 
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+
+import msgspec
 
 from sidecar.core.errors import Reason, Refusal, stream_error
 from sidecar.core.feedback import hidden_error
@@ -30,7 +31,7 @@ PING = b": ping\n\n"  # a comment, which every reader of events skips (WHATWG HT
 WHOLE_MAX_BYTES = 4 << 20
 
 
-class Delivery(NamedTuple):
+class Delivery(msgspec.Struct, frozen=True, gc=False):
     """What became of an answer. `is_committed`: the caller has had bytes of it, so nothing else may answer.
 
     `error`: an error found inside a 200 before anything was passed on, decoded, and `held`: all that had come until
@@ -47,7 +48,7 @@ class Delivery(NamedTuple):
     created: bytes | str | None = None  # what names the objects it created: a JSON body, or the id in a stream
 
 
-class Waits(NamedTuple):
+class Waits(msgspec.Struct, frozen=True, gc=False):
     """How long to wait for the first piece, at the latest until `deadline_ns`, and between pieces afterwards.
 
     `ping_ns`: after how much silence in a stream of events the caller is sent a comment; None: never.

@@ -9,7 +9,8 @@ read the long way. Knows no provider; which values count is ratelimit_headers.py
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+import msgspec
 
 from sidecar.core.headers import is_withheld
 from sidecar.core.http import Header
@@ -80,7 +81,7 @@ class Pattern:
         return f"<Pattern of {self.content_type.decode('latin-1')}, {len(self.at)} values>"
 
 
-class Known(NamedTuple):
+class Known(msgspec.Struct, frozen=True, gc=False):
     """A head that was recognised."""
 
     pattern: Pattern

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from sidecar.core.backlog import Backlog
 from sidecar.core.candidate import Candidate, header_text
 from sidecar.core.conversation import Pins, Turn
@@ -40,7 +42,7 @@ class Outlook(NamedTuple):
     bench_ends_ns: int | None = None  # when the first of those ends that are not called for now
 
 
-class Size(NamedTuple):
+class Size(msgspec.Struct, frozen=True, gc=False):
     """How large a request is, before any provider's rule is applied to it."""
 
     input_bytes: int  # of text that will be charged as prompt

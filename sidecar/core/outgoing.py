@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
+import msgspec
+
 from sidecar.core import body, multipart
 from sidecar.core.call import Call
 from sidecar.core.catalog import Provider as CatalogProvider
@@ -26,7 +28,7 @@ _STREAMING = (Endpoint.CHAT, Endpoint.COMPLETIONS)  # whose usage comes on reque
 _OPTIONS = "stream_options"
 
 
-class Outgoing(NamedTuple):
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """What goes on the wire. `dropped` names the fields left out for this target.
 
     `asks_usage`: its stream will tell a usage that the caller did not ask for. `may_lose_fields`: should the target not
