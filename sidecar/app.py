@@ -13,13 +13,14 @@ from zoneinfo import ZoneInfoNotFoundError
 
 import msgspec
 
-from sidecar.admin.log import Event, LineLog
+from sidecar.admin.log import LineLog
+from sidecar.admin.metrics import Metrics
 from sidecar.admin.server import AdminServer
-from sidecar.core.access import Record, line_of, timestamp
 from sidecar.core.catalog import Catalog
 from sidecar.core.config import Address, Config, is_loopback
 from sidecar.core.entrance import Entrance, Rules, digest
 from sidecar.core.limits import MINUTE, SECOND
+from sidecar.core.metrics_table import PARTS
 from sidecar.core.roster import Roster
 from sidecar.core.snapshot import Snapshot, compile_snapshot
 from sidecar.core.state import State
@@ -31,7 +32,9 @@ from sidecar.edge.listening import CannotListen, open_sockets
 from sidecar.gateway import Gateway
 from sidecar.interfaces import Clock, Store, Timer
 from sidecar.loading import fingerprint, load, watched
+from sidecar.observing import Observer
 from sidecar.persistence import Persistence
+from sidecar.scraping import Rooms, live
 from sidecar.store.memory import MemoryStore
 from sidecar.store.sqlite import SqliteStore
 from sidecar.upstream.pool import Pool
@@ -118,13 +121,15 @@ class Sidecar:
     ) -> None:
         config = prepared.config
         self._source, self._prepared, self._catalog = source, prepared, catalog
-        self._clock, self._log = clock, log
+        self._clock = clock
         self._roster = Roster(prepared.snapshot, clock.now_ns())
+        self._observer = Observer(self._roster, clock, log)
+        self._tell = self._observer.tell
         self._entrance = Entrance(prepared.rules)
         self._admin_entrance = Entrance(_admin_rules(prepared))
         self._resolver = make_resolver(clock, config.dns.resolver)
         self._pool = Pool(clock, self._resolver, connect_timeout_ns=config.timeouts.connect)
-        self._gateway = Gateway(self._roster, self._entrance, self._pool, clock, self._finished)
+        self._gateway = Gateway(self._roster, self._entrance, self._pool, clock, self._observer.finished)
         self._gateway.warned = self._tell
         times = config.timeouts
         timing = EdgeTiming(times.client_headers, times.client_body, times.client_idle)
@@ -132,6 +137,8 @@ class Sidecar:
         self._admin = AdminServer(lambda: self._is_ready, self._status, self._admin_entrance)
         state = State(self._roster, self._gateway.ownership)
         self._persistence = Persistence(_store(config, clock.now_ns()), state, clock, self._tell)
+        rooms = Rooms(self._observer, self._gateway, self._entrance, self._pool, self._persistence)
+        self._admin.metrics = Metrics(lambda: live(rooms, self._prepared.hash, self._is_ready), PARTS)
         self._is_ready = False
         self._seen = prepared.seen
         self._look_timer: Timer | None = None
@@ -146,6 +153,7 @@ class Sidecar:
     async def start(self) -> None:
         """Take up what was kept, bind the ports, serve. Raises CannotKeep or CannotListen, in words for an operator."""
         await self._persistence.start()
+        self._observer.start()
         try:
             await self._bind(self._prepared.config)
         except CannotListen:
@@ -177,8 +185,7 @@ class Sidecar:
             await self._pool.close()
             await self._resolver.close()
             await self._admin.close()
-            self._tell("stopped", "bye")
-            self._log.flush()
+            self._observer.stop()
 
     def reload(self) -> bool:
         """Read everything again. A configuration with problems is refused, and the old one kept."""
@@ -190,6 +197,7 @@ class Sidecar:
             return False
         old, self._prepared = self._prepared, prepared
         self._gateway.reload(prepared.snapshot)
+        self._observer.reload()
         self._entrance.replace(prepared.rules)
         self._admin_entrance.replace(_admin_rules(prepared))
         self._seen = prepared.seen
@@ -202,6 +210,7 @@ class Sidecar:
     def _look(self) -> None:
         if identities(tuple(self._seen)) != self._seen:
             self.reload()
+        self._observer.look()
         self._look_again()
 
     def _look_again(self) -> None:
@@ -222,15 +231,9 @@ class Sidecar:
         }
         return msgspec.json.encode(counts | {"providers": status})
 
-    def _finished(self, record: Record, now_ns: int) -> None:
-        self._log.request(line_of(record, now_ns))
-
     def _warn(self, prepared: Prepared) -> None:
         for warning in prepared.warnings:
             self._tell("warning", warning)
-
-    def _tell(self, event: str, message: str, subject: str | None = None) -> None:
-        self._log.event(Event(timestamp(self._clock.now_ns()), event, message, subject))
 
 
 def _store(config: Config, now_ns: int) -> Store:

@@ -66,7 +66,9 @@ class Attempt:
             fit = shells.rejections.fit(candidate.target, job.call.surface.endpoint, shells.clock.now_ns())
             outgoing = prepare(job.call, job.request, candidate, job.snapshot.config.retry.strict, fit)
             self._outgoing, job.record.dropped = outgoing, outgoing.dropped
-            headers_ns = min(shells.clock.now_ns() + _headers_wait_ns(job), job.policy.deadline_ns)
+            now_ns = shells.clock.now_ns()
+            job.record.sent_at(now_ns)
+            headers_ns = min(now_ns + _headers_wait_ns(job), job.policy.deadline_ns)
             origin = candidate.target.provider.origin
             response = await shells.pool.exchange(origin, outgoing.head, outgoing.body, headers_ns, self)
             self._response = response

@@ -1,4 +1,5 @@
-"""The admin port: `/healthz`, `/readyz`, `/status.json`. Never touches the network, never asks a provider (H4).
+"""The admin port: `/healthz`, `/readyz`, `/metrics`, `/status.json`. Asks no provider and no name server
+(H4).
 
 Liveness says that the loop turns; readiness that the data port is open and the process is not draining; neither depends
 on providers. Off loopback the status needs one of the callers' tokens; on loopback it needs a right Host, like the
@@ -12,6 +13,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from sidecar.admin.metrics import Metrics
 from sidecar.core.entrance import Entrance
 from sidecar.core.errors import Reason, Refusal, render
 from sidecar.core.http import Header
@@ -26,6 +28,7 @@ class AdminServer:
         self._is_ready = is_ready
         self._status = status
         self._entrance = entrance
+        self.metrics: Metrics | None = None  # what `/metrics` tells; None: nothing is there
         self._runner: web.ServerRunner | None = None
 
     async def start(self, bound: socket.socket) -> int:
@@ -49,9 +52,11 @@ class AdminServer:
         if request.path == "/readyz":
             ready = self._is_ready()
             return web.Response(text="ok\n" if ready else "draining\n", status=200 if ready else 503)
+        if request.path == "/metrics" and self.metrics is not None:
+            return await _scraped(self.metrics, request)
         if request.path == "/status.json":
             return self._status_of(request)
-        return _refused(Refusal(Reason.UNKNOWN_PATH, "There are /healthz, /readyz and /status.json here."))
+        return _refused(Refusal(Reason.UNKNOWN_PATH, "There are /healthz, /readyz, /metrics and /status.json here."))
 
     def _status_of(self, request: web.BaseRequest) -> web.StreamResponse:
         headers: list[Header] = [(name.lower(), value) for name, value in request.raw_headers]
@@ -60,6 +65,14 @@ class AdminServer:
             return _refused(entered)
         entered.leave()
         return web.Response(body=self._status(), content_type=_JSON, headers={"cache-control": "no-store"})
+
+
+async def _scraped(metrics: Metrics, request: web.BaseRequest) -> web.Response:
+    scraped = await metrics.scrape(request.headers.get("accept", ""), request.headers.get("accept-encoding", ""))
+    headers = {"content-type": scraped.content_type, "vary": "accept, accept-encoding"}
+    if scraped.encoding is not None:
+        headers["content-encoding"] = scraped.encoding
+    return web.Response(body=scraped.body, headers=headers)
 
 
 def _refused(refusal: Refusal) -> web.Response:

@@ -157,6 +157,13 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str | None = None  # a container often has no disk to write to, and the first answers teach most of it again
 
 
+class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which requests leave a line in the log. What did not end well, or needed more than one attempt, always does."""
+
+    sample: Annotated[float, Meta(ge=0, le=1)] = 1.0  # a line costs less than the request it is about
+    slow: DurationOrZero = 30 * SECOND  # longer than nearly every answer: somebody will ask why
+
+
 class TokenRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where one token that callers must send is found. Exactly one of `env` and `file`."""
 
@@ -188,6 +195,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hedge: Hedge = Hedge()
     dns: Dns = Dns()
     state: State = State()
+    log: Log = Log()
     auth: Auth = Auth()
 
 
@@ -230,6 +238,7 @@ __all__ = [
     "Known",
     "KnownProvider",
     "Limit",
+    "Log",
     "ModelConfig",
     "Problem",
     "ProviderConfig",
