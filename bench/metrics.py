@@ -20,12 +20,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidecar.core.access import Record
 from sidecar.core.exposition import Page
 from sidecar.core.limits import SECOND, Cost, Usage
-from sidecar.core.metrics import Connections, Inside, Kept, Live, Retries, fill
+from sidecar.core.metrics import Live, fill
 from sidecar.core.metrics_table import PARTS
 from sidecar.core.roster import Roster
 from sidecar.core.tally import Tally
-from sidecar.core.usage import Totals
-from tests.core.house import NOW, roster_of
+from tests.core.house import NOW, live_of, roster_of
 
 _KEYS = 1000
 _LIMITS = "rpm: 1000, tpm: 1000000, rpd: 100000, tpd: 100000000"
@@ -63,27 +62,6 @@ def record(key: int) -> Record:
         outcome="ok",
         content_ns=NOW + SECOND // 3,
         usage=Usage(90, 10),
-    )
-
-
-def live(roster: Roster, tally: Tally) -> Live:
-    """All there is to tell."""
-    return Live(
-        now_ns=NOW + SECOND,
-        roster=roster,
-        tally=tally,
-        totals=Totals(),
-        inside=Inside(1, 4000, 100, 1 << 28),
-        waiting=0,
-        most_waiting=1000,
-        connections=Connections(1, 1, 0),
-        kept=Kept(False, None, False),
-        retries=Retries(0, 10),
-        events={},
-        ambiguous=0,
-        config="0123456789ab",
-        version="0",
-        is_ready=True,
     )
 
 
@@ -133,7 +111,7 @@ def main() -> int:
         tally.note(each, NOW + SECOND)
     one = records[0]
     note_us = seconds(lambda: tally.note(one, NOW + SECOND), 20_000) * 1e6
-    state = live(roster, tally)
+    state = live_of(roster, tally)
     text = scraped(state)
     scrape_ms = seconds(lambda: scraped(state), 5) * 1e3
     registry = CollectorRegistry()

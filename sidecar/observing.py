@@ -20,6 +20,11 @@ from sidecar.interfaces import Clock, Timer
 
 # After a failure; what fails comes in swarms, and one look sees all of it
 _SOON_NS = SECOND // 4
+# counted from the start, so that a rate sees also the first of them
+_COUNTED = (
+    *("key_benched", "key_back", "target_benched", "target_back", "breaker_opened", "breaker_closed", "limit_learned"),
+    *("reloaded", "reload_refused", "accounts_merged", "state_not_saved", "warning"),
+)
 
 
 class Observer:
@@ -32,7 +37,7 @@ class Observer:
         self._notices = Notices(roster)
         self._timer: Timer | None = None
         self.tally = Tally(roster.snapshot)
-        self.events: Counter[str] = Counter()
+        self.events: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
         self._choice = _choice(roster.snapshot.config)
 
     def start(self) -> None:

@@ -25,17 +25,6 @@ _NAME_CHARS = 128
 _LONGER_NS = MINUTE  # a bench that grows is told again from here on
 _BACK = "it is called again"
 
-EVENTS = (
-    "key_benched",
-    "key_back",
-    "target_benched",
-    "target_back",
-    "breaker_opened",
-    "breaker_closed",
-    "limit_learned",
-    "more_events",
-)
-
 
 class Notice(NamedTuple):
     """One event. `subject`: a key (`groq/team-a`), a target (`groq/model`) or a quota; `until_ns`: when it ends by
