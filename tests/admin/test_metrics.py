@@ -83,7 +83,7 @@ async def test_a_large_page_is_the_same_page():
 
 
 async def test_I1_others_have_their_turns_during_a_scrape():
-    turns = 0
+    turns = seen = 0
 
     def fill(now, page):
         nonlocal seen
@@ -97,7 +97,6 @@ async def test_I1_others_have_their_turns_during_a_scrape():
             turns += 1
             await asyncio.sleep(0)
 
-    seen = 0
     metrics = of(Part("Slow", (BIG,), fill))
     task = asyncio.ensure_future(other())
     async with asyncio.timeout(5):

@@ -37,7 +37,7 @@ def told(roster, **fields):
     page = Page()
     for _ in fill(PARTS, state, page):
         pass
-    samples = {}
+    samples: dict[str, dict[tuple[str, ...], float]] = {}
     for family in parse(page.text(False).decode()):
         for sample in family.samples:
             samples.setdefault(sample.name, {})[tuple(sample.labels.values())] = sample.value
