@@ -37,7 +37,7 @@ demo: venv
 
 # Each script answers one question and fails when it misses its target; all are run, whatever the others find.
 bench: venv bench-env
-	@failed=""; for script in $(BENCHES); do $(BIN)/python $$script || failed="$$failed $$script"; done; \
+	@failed=""; for script in $(BENCHES); do PYTHONPATH=. $(BIN)/python $$script || failed="$$failed $$script"; done; \
 	[ -z "$$failed" ] || { echo "targets missed by:$$failed" >&2; exit 1; }
 
 bench-env: build/litellm/.made bench/node/node_modules/.made
@@ -64,6 +64,7 @@ system:
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing $(notdir $(PYTHON))-venv"; \
 	[ -e /etc/ssl/certs/ca-certificates.crt ] || [ ! -e /etc/debian_version ] || missing="$$missing ca-certificates"; \
 	command -v curl >/dev/null || missing="$$missing curl"; \
+	command -v promtool >/dev/null || missing="$$missing prometheus"; \
 	if [ -n "$(NODE_LOCK)" ]; then \
 		command -v node >/dev/null || missing="$$missing nodejs"; \
 		command -v npm >/dev/null || missing="$$missing npm"; \
