@@ -277,6 +277,7 @@ async def test_what_is_left_is_told_at_the_end(tmp_path):
         rig.fault("groq", Fault("status", status=401, count=1))
         await rig.post(body=chat("fast"))
         assert not events(rig, "key_benched")
+        assert repr(rig.sidecar._observer) == "<Observer <Tally of 1 requests in 1 series>, 1 events>"
     assert [line["event"] for line in rig.lines[-3:]] == ["draining", "key_benched", "stopped"]
 
 

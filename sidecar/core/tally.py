@@ -156,7 +156,8 @@ class Tally:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        self._found: dict[tuple[object, ...], _Series] = {}
+        self._found: dict[tuple[object, ...], _Series] = {}  # by what records hold; of that there is no end
+        self._series: dict[tuple[RequestLabels, str], _Series] = {}  # by labels and operation
         self.requests: Counters[RequestLabels] = Counters()
         self.attempts: Counters[AttemptLabels] = Counters()
         self.wait: Histograms[tuple[str]] = Histograms(WAIT)
@@ -195,6 +196,7 @@ class Tally:
         """Another configuration: its names are labels from now on, and what is gone from it is told no more."""
         self._snapshot = snapshot
         self._found.clear()
+        self._series.clear()
         keys = {(key.provider, key.name) for key in snapshot.each_key()}
         for labels in [each for each in self.requests.by_labels if each.provider and each[1:3] not in keys]:
             del self.requests.by_labels[labels]
@@ -217,7 +219,10 @@ class Tally:
 
     def _find(self, name: tuple[object, ...], record: Record) -> _Series:
         labels = RequestLabels(self.route(record.model), record.provider or "", record.key or "", record.outcome)
-        series = _Series(self, labels, operation(record.method, record.path))
+        asked = operation(record.method, record.path)
+        series = self._series.get((labels, asked))
+        if series is None:
+            series = self._series[labels, asked] = _Series(self, labels, asked)
         if len(self._found) >= _MOST_FOUND:
             self._found.clear()
         self._found[name] = series

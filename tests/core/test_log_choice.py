@@ -38,3 +38,7 @@ def test_I5_what_may_have_to_be_explained_is_always_told(fields):
     choice = LogChoice(0.0, SECOND)
     assert all(told(choice, number, **fields) for number in range(100))
     assert not any(told(choice, number, duration_ns=SECOND - 1) for number in range(1, 100))
+
+
+def test_it_says_what_it_chooses():
+    assert repr(LogChoice(0.25, SECOND)) == "<LogChoice 0.25, slow from 1000000000 ns>"

@@ -159,3 +159,9 @@ def test_E5_a_scrape_of_many_keys_is_made_in_steps():
     hops_of(roster, "f")
     state = live_of(roster, Tally(roster.snapshot))
     assert sum(1 for _ in fill(PARTS, state, Page())) >= len(PARTS) + 200 // 32 * 2
+
+
+def test_a_window_of_an_odd_length_is_named_by_its_seconds(roster):
+    quota = hops_of(roster)[0].candidates[0].quota
+    quota.learn([Reading(Axis.REQUESTS, 10 * SECOND, 5, None, None, Source.HEADER)], NOW)
+    assert told(roster)["sidecar_quota_limit"]["groq", "org-a", "openai/gpt-oss-120b", "requests", "10s", "header"] == 5

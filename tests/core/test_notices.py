@@ -126,6 +126,20 @@ def test_I5_the_log_is_not_flooded_by_names_and_tells_nobodys_words(roster, noti
     assert notices.look(NOW) == []
 
 
+def test_a_breaker_that_left_is_no_longer_noted(roster, notices):
+    for number in range(4096):
+        roster.health.breakers.of(f"groq/m{number}", NOW, True)
+    breaker = roster.health.breakers.of("groq/m0", NOW, True)
+    for _ in range(IN_A_ROW):
+        breaker.ended(hops_of(roster)[0].candidates[0].quota.admit(Cost(1, 0), NOW), Outcome.SERVER_ERROR, NOW, 0.0)
+    assert words(notices.look(NOW)) == [("breaker_opened", "groq/m0", "server_error")]
+    assert " 1 open," in repr(notices)
+    breaker.until_ns = 0  # so that it may leave
+    roster.health.breakers.of("groq/one-more", NOW, True)
+    assert notices.look(NOW) == []
+    assert " 0 open," in repr(notices)
+
+
 def test_what_is_forgotten_is_no_longer_noted(roster, notices):
     quotas = [roster.ledger.quota("groq/org-a", f"m{number}", NOW) for number in range(300)]
     for quota in quotas:

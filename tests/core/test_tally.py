@@ -61,7 +61,9 @@ def test_I5_an_ordinary_stream_is_in_every_histogram():
     assert counted.duration.by_labels[Ended(asked, "")].total == 2 * SECOND
     assert counted.first_chunk.by_labels[asked].total == SECOND * 3 // 2
     assert [counted.tokens.by_labels[asked, kind].total for kind in ("input", "output")] == [7, 30]
-    assert "1 requests in 1 series" in repr(counted)
+    assert repr(counted) == "<Tally of 1 requests in 1 series>"
+    assert repr(counted.wait.by_labels["fast",]) == "<Histogram 1 values, 1000000000 in all>"
+    assert repr(counted.requests.by_labels["fast", "groq", "a", "ok"]) == "<Counter 1>"
 
 
 def test_E2_overhead_of_a_whole_answer_counts_its_delivery_too():
