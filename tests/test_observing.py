@@ -272,6 +272,18 @@ async def test_I5_a_sample_leaves_out_ordinary_requests_alone(tmp_path):
         assert len(rig.requests) == told + 2
 
 
+async def test_what_was_learned_before_a_restart_is_no_event(tmp_path):
+    kept = HOUSE + f"state: {{path: {tmp_path}/state.db}}\n"
+    for life in range(2):
+        async with asyncio.timeout(WATCHDOG_S), running(tmp_path, kept, ROOMY) as rig:
+            if life == 0:
+                await rig.post(body=chat("fast"))
+            rig.sidecar._observer.look()
+            await settle()
+            assert len(events(rig, "limit_learned")) == 1 - life
+            assert (await scrape(rig)).of("sidecar_quota_limit", source="header")
+
+
 async def test_what_is_left_is_told_at_the_end(tmp_path):
     async with asyncio.timeout(WATCHDOG_S), running(tmp_path, HOUSE, SIMS) as rig:
         rig.fault("groq", Fault("status", status=401, count=1))
