@@ -272,6 +272,20 @@ async def test_I5_a_sample_leaves_out_ordinary_requests_alone(tmp_path):
         assert len(rig.requests) == told + 2
 
 
+async def test_I5_a_failure_is_looked_into_soon(tmp_path):
+    clock = DrivenClock()
+    async with asyncio.timeout(WATCHDOG_S), running(tmp_path, HOUSE, SIMS, clock=clock) as rig:
+        rig.fault("groq", Fault("status", status=401, count=1))
+        assert (await rig.post(body=chat("fast"))).status == 200
+        await settle()
+        assert not events(rig, "key_benched")
+        clock.advance(SECOND // 4)
+        await settle()
+        (benched,) = events(rig, "key_benched")
+        assert (benched["reason"], benched["message"]) == ("key_invalid", "key_invalid: not used until it changes")
+        assert "until" not in benched
+
+
 async def test_what_was_learned_before_a_restart_is_no_event(tmp_path):
     kept = HOUSE + f"state: {{path: {tmp_path}/state.db}}\n"
     for life in range(2):
