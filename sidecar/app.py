@@ -137,8 +137,8 @@ class Sidecar:
         self._lane = DataLanes(self._gateway, timing, clock)
         self._activity = Activity()
         self._house = House(self._roster, self._activity, self._gateway.room.tickets, self._counts)
-        page = StatusPage(Live(self._house, clock))
-        self._admin = AdminServer(lambda: self._is_ready, self._status, self._admin_entrance, page)
+        self.live = Live(self._house, clock)
+        self._admin = AdminServer(lambda: self._is_ready, self._status, self._admin_entrance, StatusPage(self.live))
         state = State(self._roster, self._gateway.ownership)
         self._persistence = Persistence(_store(config, clock.now_ns()), state, clock, self._tell)
         self._is_ready = False
