@@ -14,7 +14,7 @@ from pathlib import Path
 from sidecar.sim.config import SimConfig
 from sidecar.sim.faults import Fault
 from tests.browser import chromium
-from tests.rig import Rig, chat, running
+from tests.rig import Rig, chat, running, until
 
 _CONFIG = """
 providers:
@@ -52,8 +52,7 @@ async def _be_busy(rig: Rig) -> list[asyncio.Task[object]]:
         await rig.post(body=chat("fast"))
     rig.fault("groq", Fault("rate_limit", seconds=50, count=2, model="llama*"))
     first = asyncio.create_task(_wait(rig))
-    while not (await rig.status())["waiting"]:
-        await asyncio.sleep(0)
+    await until(lambda: rig.sidecar.live.house.tickets() != ())
     return [first, *(asyncio.create_task(_wait(rig)) for _ in range(2))]
 
 

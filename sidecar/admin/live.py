@@ -27,7 +27,7 @@ class Live:
     """The board of one process, and who watches it."""
 
     def __init__(self, house: House, clock: Clock, most: int = MOST_VIEWERS) -> None:
-        self._house = house
+        self.house = house
         self._clock = clock
         self._most = most
         self._encode = msgspec.json.Encoder().encode
@@ -75,7 +75,7 @@ class Live:
         """A page of the rows, as JSON; made anew when nobody watches."""
         if self._clock.now_ns() - self._rows_at_ns > 2 * _TICK_NS:
             now_ns = self._clock.now_ns()
-            self._rows, self._rows_at_ns = await self._make_rows(Stops(self._house.roster, now_ns), now_ns), now_ns
+            self._rows, self._rows_at_ns = await self._make_rows(Stops(self.house.roster, now_ns), now_ns), now_ns
         found: Selected = select(self._rows, text, level, offset)
         return self._encode(found)
 
@@ -105,10 +105,10 @@ class Live:
             self._tell()
 
     async def _draw(self, now_ns: int) -> None:
-        stops = Stops(self._house.roster, now_ns)
+        stops = Stops(self.house.roster, now_ns)
         self._rows, self._rows_at_ns = await self._make_rows(stops, now_ns), now_ns
-        board = draw(self._house, self._rows, stops, now_ns)
-        activity = self._house.activity
+        board = draw(self.house, self._rows, stops, now_ns)
+        activity = self.house.activity
         board.requests = activity.since(self._told)
         self._told = activity.finished
         self._board, self._delta, self._whole = board, self._encode(board), b""
@@ -116,7 +116,7 @@ class Live:
 
     async def _make_rows(self, stops: Stops, now_ns: int) -> list[Row]:
         made: list[Row] = []
-        for row in rows(self._house.roster, self._house.activity, stops, now_ns):
+        for row in rows(self.house.roster, self.house.activity, stops, now_ns):
             made.append(row)
             if not len(made) % _SLICE:
                 await asyncio.sleep(0)  # requests go first
@@ -124,7 +124,7 @@ class Live:
 
     def _all(self) -> bytes:
         if not self._whole and self._board is not None:
-            board = msgspec.structs.replace(self._board, requests=self._house.activity.since(0), all_requests=True)
+            board = msgspec.structs.replace(self._board, requests=self.house.activity.since(0), all_requests=True)
             # what ended after this board was drawn stands on the next one as well; the page knows them by number
             self._whole = self._encode(board)
         return self._whole
