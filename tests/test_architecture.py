@@ -20,7 +20,20 @@ RANKS = [
     {room: [room] for room in ("edge", "upstream", "store", "admin", "inject", "sim")},
     {"gateway": ["gateway", "attempt", "hedge", "job", "judging", "relay", "waiting", "models"]},
     {"app": ["app", "catalog_file", "clock", "credentials", "loading", "persistence", "yamlfile", "zones"]},
-    {"commands": ["cli", "__main__", "checking", "demo", "doctor", "running", "serving", "simulating", "watching"]},
+    {
+        "commands": [
+            "cli",
+            "__main__",
+            "checking",
+            "demo",
+            "doctor",
+            "probing",
+            "running",
+            "serving",
+            "simulating",
+            "watching",
+        ]
+    },
 ]
 PLACES = {name: (rank, group) for rank, groups in enumerate(RANKS) for group, names in groups.items() for name in names}
 

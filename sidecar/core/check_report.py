@@ -33,14 +33,15 @@ def report(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _keys(config: ProviderConfig, provider: Provider) -> Iterator[str]:
-    sources = {key.name: _source(key) for key in config.keys}
+    sources = {key.name: source_of(key) for key in config.keys}
     for key in provider.keys:
         state = "present" if key.is_present else "MISSING"
         source = sources.get(key.name, "needs no key")
         yield f"  key    {key.name}   account {key.account.partition('/')[2]}   {source}   {state}"
 
 
-def _source(key: KeyConfig) -> str:
+def source_of(key: KeyConfig) -> str:
+    """Where a key comes from: `env NAME` or `file PATH`."""
     return f"env {key.env}" if key.env is not None else f"file {key.file}"
 
 
