@@ -161,7 +161,7 @@ async def test_G8_certificates_that_are_wrong_and_the_key_stays_here(tmp_path, a
 async def test_no_tls_where_tls_is_expected(tmp_path, authority):
     provider = Provider()
     async with serving(provider, None):
-        found = await findings_of(tmp_path, authority, provider.port)
+        found = await findings_of(tmp_path, authority, provider.port, patience_s=0.3)
     assert found["certificate"].level == "broken"
     assert SECRET.encode() not in b"".join(provider.asked)
 
