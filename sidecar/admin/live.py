@@ -20,7 +20,7 @@ from sidecar.interfaces import Clock, sleep_until
 
 MOST_VIEWERS = 16
 _TICK_NS = SECOND
-_SLICE = 64  # rows, about a millisecond's work
+_SLICE = 32  # rows, a millisecond's work at four windows each
 
 
 class Live:

@@ -8,15 +8,16 @@ or an answer (acceptance I3).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 
 from sidecar.core.activity import Activity, Curves, Finished
 from sidecar.core.line import Ticket
+from sidecar.core.quota import Quota
 from sidecar.core.roster import Roster
-from sidecar.core.rows import HELD, LOW, READY, STOPPED, Row, Stop, Stops
-from sidecar.core.rows import rows as each_row
+from sidecar.core.rows import HELD, LOW, READY, STOPPED, Row, Stop, Stops, accounts_of, row_of
 from sidecar.core.snapshot import Snapshot, Target
 from sidecar.core.waits import Waiting, waits
 
@@ -116,15 +117,14 @@ def draw(house: House, rows: list[Row], stops: Stops, now_ns: int) -> Board:
     """The board, without requests; `rows` are sorted, the worst first."""
     snapshot = house.roster.snapshot
     troubles = _troubles(snapshot, rows, stops, now_ns)
-    chains = list(snapshot.chains.items())
-    by_target = _by_target(rows)
+    best = _best_of(house.roster, rows)
     return Board(
         now_ms=now_ns // 1_000_000,
         counts=house.counts(),
         curves=house.activity.curves(now_ns),
         providers=_sums(house.roster, rows, now_ns),
-        chains=[Chain(name, _hops(chain, by_target, stops, now_ns)) for name, chain in chains[:MOST_MODELS]],
-        more_chains=max(0, len(chains) - MOST_MODELS),
+        chains=_chains(snapshot, best, stops, now_ns, MOST_MODELS),
+        more_chains=max(0, len(snapshot.chains) - MOST_MODELS),
         troubles=troubles[:MOST_TROUBLES],
         more_troubles=max(0, len(troubles) - MOST_TROUBLES),
         waits=waits(house.tickets(), now_ns),
@@ -136,12 +136,27 @@ def draw(house: House, rows: list[Row], stops: Stops, now_ns: int) -> Board:
 
 
 def chains_of(house: House, now_ns: int) -> list[Chain]:
-    """Every public name with its chain, for who asks once."""
+    """Every public name with its chain, for who asks once: quotas are looked at until one is found that admits."""
     roster = house.roster
     stops = Stops(roster, now_ns)
-    by_target = _by_target(order(each_row(roster, house.activity, stops, now_ns)))
-    chains = roster.snapshot.chains.items()
-    return [Chain(name, _hops(chain, by_target, stops, now_ns)) for name, chain in chains]
+    quotas: dict[tuple[str, str], list[Quota]] = {}
+    for quota, models in roster.ledger.models().items():
+        for model in models:
+            quotas.setdefault((quota.account.partition("/")[0], model), []).append(quota)
+
+    def best(target: Target) -> Row | None:
+        provider = target.provider
+        accounts = accounts_of(roster, provider)
+        found = quotas.get((provider.name, target.model), [])
+        looked: list[Row] = []
+        for quota in found if len(found) >= len(accounts) else ():
+            if quota.account in accounts:
+                looked.append(row_of(provider, accounts[quota.account], quota, stops, now_ns))
+                if looked[-1].level <= LOW:
+                    break
+        return min(looked, key=_soonest, default=None)
+
+    return _chains(roster.snapshot, best, stops, now_ns)
 
 
 def order(rows: Iterable[Row]) -> list[Row]:
@@ -173,35 +188,51 @@ def _sums(roster: Roster, rows: list[Row], now_ns: int) -> list[ProviderSum]:
     return list(sums.values())
 
 
-def _by_target(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
-    """The rows that serve a target, the worst first."""
+Best = Callable[[Target], Row | None]
+"""The row of a target that admits next; None: an account was never asked, and is free."""
+
+
+def _best_of(roster: Roster, rows: list[Row]) -> Best:
+    """By rows that are there already."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         for model in row.models or [row.model]:
             found.setdefault((row.provider, model), []).append(row)
-    return found
+
+    def best(target: Target) -> Row | None:
+        each = found.get((target.provider.name, target.model), [])
+        is_free = len(each) < len(accounts_of(roster, target.provider))
+        return None if is_free else min(each, key=_soonest, default=None)
+
+    return best
 
 
-def _hops(chain: Sequence[Target], by_target: dict[tuple[str, str], list[Row]], stops: Stops, now_ns: int) -> list[Hop]:
-    hops = [_hop(target, by_target, stops, now_ns) for target in chain[:_MOST_TARGETS]]
-    taker = next((hop for hop in hops if hop.level <= LOW), None)
-    if taker is not None:
-        taker.takes = True
-    return hops
+def _soonest(row: Row) -> tuple[int, float]:
+    return row.level, row.for_s or 0
 
 
-def _hop(target: Target, by_target: dict[tuple[str, str], list[Row]], stops: Stops, now_ns: int) -> Hop:
+def _chains(snapshot: Snapshot, best: Best, stops: Stops, now_ns: int, most: int | None = None) -> list[Chain]:
+    chains = []
+    for name, targets in islice(snapshot.chains.items(), most):
+        hops = [_hop(target, best, stops, now_ns) for target in targets[:_MOST_TARGETS]]
+        taker = next((hop for hop in hops if hop.level <= LOW), None)
+        if taker is not None:
+            taker.takes = True
+        chains.append(Chain(name, hops))
+    return chains
+
+
+def _hop(target: Target, best: Best, stops: Stops, now_ns: int) -> Hop:
     name = str(target)
     stop = stops.of_target(name)
     if stop is not None:
         return Hop(name, STOPPED, stop.reason, for_s=stop.for_s(now_ns))
     if all(stops.of_key(key) is not None for key in target.provider.keys):
         return Hop(name, STOPPED, "no usable key")
-    found = by_target.get((target.provider.name, target.model), [])
-    if len(found) < len({key.account for key in target.provider.keys}):
-        return Hop(name, READY, "ready")  # an account that was never asked is free
-    best = min(found, key=lambda row: (row.level, row.for_s or 0))
-    return Hop(name, best.level, best.state, for_s=best.for_s if best.level >= HELD else None)
+    row = best(target)
+    if row is None:
+        return Hop(name, READY, "ready")
+    return Hop(name, row.level, row.state, for_s=row.for_s if row.level >= HELD else None)
 
 
 def _troubles(snapshot: Snapshot, rows: list[Row], stops: Stops, now_ns: int) -> list[Trouble]:

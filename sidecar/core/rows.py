@@ -125,19 +125,32 @@ def rows(roster: Roster, activity: Activity, stops: Stops, now_ns: int) -> Itera
         quotas.setdefault(quota.account, []).append(quota)
     models = roster.ledger.models()
     for provider in list(roster.snapshot.providers.values()):
-        accounts: dict[str, list[Key]] = {}
-        for key in provider.keys:
-            accounts.setdefault(roster.accounts.root(key.account), []).append(key)
-        for account, keys in accounts.items():
+        for account, keys in accounts_of(roster, provider).items():
             marks = _marks(keys, stops, now_ns)
             for quota in quotas.get(account, []):
-                row = _row(provider, keys, marks, now_ns)
+                row = _row(provider, keys, marks)
                 _fill(row, quota, models.get(quota, [quota.model]), now_ns)
                 _judge(row, quota, _against(row, keys, stops), now_ns)
                 _recall(row, keys, activity, now_ns)
                 yield row
             if account not in quotas:
-                yield _unused(_row(provider, keys, marks, now_ns))
+                yield _unused(_row(provider, keys, marks))
+
+
+def accounts_of(roster: Roster, provider: Provider) -> dict[str, list[Key]]:
+    """A provider's keys by the account whose quotas they draw on."""
+    accounts: dict[str, list[Key]] = {}
+    for key in provider.keys:
+        accounts.setdefault(roster.accounts.root(key.account), []).append(key)
+    return accounts
+
+
+def row_of(provider: Provider, keys: list[Key], quota: Quota, stops: Stops, now_ns: int) -> Row:
+    """The row of one quota, which those keys draw on; without its last error."""
+    row = _row(provider, keys, _marks(keys, stops, now_ns))
+    _fill(row, quota, [quota.model], now_ns)
+    _judge(row, quota, _against(row, keys, stops), now_ns)
+    return row
 
 
 def _marks(keys: list[Key], stops: Stops, now_ns: int) -> list[KeyMark]:
@@ -150,7 +163,7 @@ def _marks(keys: list[Key], stops: Stops, now_ns: int) -> list[KeyMark]:
     return sorted(marks, key=lambda mark: not mark.reason)
 
 
-def _row(provider: Provider, keys: list[Key], marks: list[KeyMark], now_ns: int) -> Row:
+def _row(provider: Provider, keys: list[Key], marks: list[KeyMark]) -> Row:
     account = keys[0].account.partition("/")[2]
     return Row(provider.name, account, "", READY, "ready", marks[:_MOST_KEYS], max(0, len(marks) - _MOST_KEYS))
 

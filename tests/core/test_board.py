@@ -170,6 +170,24 @@ def test_models_of_a_pool_stand_as_their_pool_does(roster):
     assert [(hop.state, hop.for_s, hop.takes) for hop in chain.hops] == [("cooling down", 60.0, False)]
 
 
+def test_an_account_that_turned_out_to_be_another_is_not_taken_for_a_free_one():
+    text = TEXT.replace("name: b, env: B, account: org", "name: b, env: B, account: org-2")
+    roster = roster_of(text)
+    first, second = roster.keys(target_of(roster, "groq/m"), NOW).candidates
+    for each in (first, second):
+        roster.note_organization(each, "org_same", NOW)
+    first.quota.cool(NOW + MINUTE)
+    for chains in (board_of(roster).chains, chains_of(house_of(roster), NOW)):
+        assert [(hop.state, hop.takes) for hop in chains[0].hops] == [("cooling down", False), ("ready", True)]
+
+
+def test_the_chain_told_once_is_the_one_on_the_board(roster):
+    candidates = roster.keys(target_of(roster, "groq/m"), NOW).candidates
+    for until_ns in (NOW + MINUTE, NOW + HOUR):
+        candidates[0].quota.cool(until_ns)
+        assert chains_of(house_of(roster), NOW) == board_of(roster).chains
+
+
 def test_A15_who_waits_and_for_what(roster, candidate):
     keys = hops_of(roster)[0]
     quota = candidate.quota
