@@ -10,8 +10,11 @@ import re
 import pytest
 import pytest_asyncio
 
+from sidecar.core.limits import SECOND
 from sidecar.sim.config import SimConfig
 from sidecar.sim.faults import Fault
+from tests.admin.test_page import ABROAD
+from tests.admin.test_page import running as serving_page
 from tests.browser import LAPTOP, PHONE, chromium, complaints
 from tests.processes import ROOT
 from tests.rig import chat, running, until
@@ -161,6 +164,20 @@ async def test_a_page_that_is_paused_or_closed_costs_nothing(browser, rig):
     drawn = live.boards
     assert (await rig.post()).status == 200
     assert live.boards == drawn
+
+
+async def test_G4_off_loopback_a_browser_gives_the_token_as_its_password(browser):
+    async with serving_page(ABROAD) as admin:
+        for password, status in (("wrong", 401), ("letmein", 200)):
+            login = {"username": "anybody", "password": password}
+            context = await browser.new_context(http_credentials=login)
+            page = await context.new_page()
+            answer = await page.goto(f"{admin.url}/status")
+            assert answer.status == status
+            if status == 200:
+                await page.wait_for_selector("#live-text:text-is('live')", timeout=8_000)
+            await context.close()
+        await admin.until(lambda: not admin.live.viewers or admin.clock.advance(SECOND))
 
 
 MANY = 1000

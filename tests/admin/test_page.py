@@ -65,7 +65,7 @@ class Admin:
 async def running(rules=LOCAL, **more):
     admin = Admin(rules, **more)
     (bound,) = open_sockets([Address("127.0.0.1", 0)])
-    async with asyncio.timeout(5), aiohttp.ClientSession() as admin.client:
+    async with asyncio.timeout(20), aiohttp.ClientSession() as admin.client:
         admin.url = f"http://127.0.0.1:{await admin.server.start(bound)}"
         try:
             yield admin
