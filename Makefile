@@ -3,6 +3,7 @@
 #   make test    the whole suite, as CI runs it       make check   format, lint and types only
 #   make demo    see it work, without a key           make lock    pin all dependencies anew
 #   make venv    only the environment in .venv        make clean   remove all that was made
+#   make screenshot    docs/status.png anew, from a sidecar before simulated providers
 #   make bench   the measurements of bench/, some ten minutes on a quiet machine (never part of CI)
 #
 # PYTHON=python3.13 make test   uses another interpreter (after `make clean`)
@@ -22,7 +23,7 @@ BENCHES := $(filter-out bench/lib_%,$(wildcard bench/*.py))
 
 .DEFAULT_GOAL := test
 .NOTPARALLEL:
-.PHONY: test check demo bench bench-env venv lock clean system
+.PHONY: test check demo bench bench-env venv lock clean system screenshot
 
 test: system venv $(NODE_MADE) check
 	$(BIN)/pytest --cov
@@ -34,6 +35,9 @@ check: venv
 
 demo: venv
 	$(BIN)/sidecar demo
+
+screenshot: system venv
+	$(BIN)/python -m tests.screenshot docs/status.png
 
 # Each script answers one question and fails when it misses its target; all are run, whatever the others find.
 bench: venv bench-env
@@ -65,6 +69,7 @@ system:
 	[ -e /etc/ssl/certs/ca-certificates.crt ] || [ ! -e /etc/debian_version ] || missing="$$missing ca-certificates"; \
 	command -v curl >/dev/null || missing="$$missing curl"; \
 	command -v promtool >/dev/null || missing="$$missing prometheus"; \
+	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	if [ -n "$(NODE_LOCK)" ]; then \
 		command -v node >/dev/null || missing="$$missing nodejs"; \
 		command -v npm >/dev/null || missing="$$missing npm"; \

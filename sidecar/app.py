@@ -13,9 +13,13 @@ from zoneinfo import ZoneInfoNotFoundError
 
 import msgspec
 
+from sidecar import __version__
+from sidecar.admin.live import Live
 from sidecar.admin.log import LineLog
 from sidecar.admin.metrics import Metrics
+from sidecar.admin.page import StatusPage
 from sidecar.admin.server import AdminServer
+from sidecar.core.board import Counts, House, chains_of
 from sidecar.core.catalog import Catalog
 from sidecar.core.config import Address, Config, is_loopback
 from sidecar.core.entrance import Entrance, Rules, digest
@@ -25,6 +29,7 @@ from sidecar.core.roster import Roster
 from sidecar.core.snapshot import Snapshot, compile_snapshot
 from sidecar.core.state import State
 from sidecar.core.status import status_of
+from sidecar.core.waits import waits
 from sidecar.credentials import Secrets, read_secrets
 from sidecar.edge.connection import EdgeTiming
 from sidecar.edge.lanes import DataLanes
@@ -134,7 +139,9 @@ class Sidecar:
         times = config.timeouts
         timing = EdgeTiming(times.client_headers, times.client_body, times.client_idle)
         self._lane = DataLanes(self._gateway, timing, clock)
-        self._admin = AdminServer(lambda: self._is_ready, self._status, self._admin_entrance)
+        self._house = House(self._roster, self._observer.activity, self._gateway.room.tickets, self._counts)
+        self.live = Live(self._house, clock)
+        self._admin = AdminServer(lambda: self._is_ready, self._status, self._admin_entrance, StatusPage(self.live))
         state = State(self._roster, self._gateway.ownership)
         self._persistence = Persistence(_store(config, clock.now_ns()), state, clock, self._tell)
         rooms = Rooms(self._observer, self._gateway, self._entrance, self._pool, self._persistence)
@@ -223,6 +230,9 @@ class Sidecar:
             "configuration": self._prepared.hash,
             "in_flight": self._entrance.inflight,
             "waiting": self._gateway.room.waiting,
+            "waits": waits(self._gateway.room.tickets(), now_ns),
+            "models": chains_of(self._house, now_ns),
+            "requests": self._observer.activity.since(0),
             "state": self._persistence.status(),
             "usage": self._gateway.totals,
             "accounts_merged": self._roster.accounts.merged,
@@ -230,6 +240,11 @@ class Sidecar:
             "connections": {"open": self._pool.open, "idle": self._pool.idle, "leased": self._pool.leased},
         }
         return msgspec.json.encode(counts | {"providers": status})
+
+    def _counts(self) -> Counts:
+        state = "serving" if self._is_ready else "draining"
+        waiting, connections = self._gateway.room.waiting, self._pool.open
+        return Counts(state, __version__, self._prepared.hash, self._entrance.inflight, waiting, connections)
 
     def _warn(self, prepared: Prepared) -> None:
         for warning in prepared.warnings:

@@ -1,6 +1,7 @@
 """The command line. What a command needs is imported when it runs: `sidecar --help` should not wait for aiohttp.
 
-Exit codes: 0; 64 for usage or configuration; 70 for our own fault; `run` exits as its command did.
+Exit codes: 0; 64 for usage or configuration; 70 for our own fault. `run` exits as its command did, `status` with 69
+when no sidecar answers, `doctor` with 1 when something is broken.
 """
 
 from __future__ import annotations
@@ -49,6 +50,28 @@ def check(file: str | None, path: str | None) -> None:
     from sidecar import checking
 
     sys.exit(checking.check(file or path))
+
+
+@cli.command()
+@_config
+@click.option("--admin", metavar="ADDRESS", help="Where it listens, instead of what the configuration says.")
+@click.option("--json", "as_json", is_flag=True, help="The status as it is: JSON.")
+@click.option("--watch", is_flag=True, help="Again every two seconds, until Ctrl-C.")
+def status(path: str | None, admin: str | None, as_json: bool, watch: bool) -> None:
+    """Print what a running sidecar does now: quotas, keys, who waits, the last requests."""
+    from sidecar import watching
+
+    sys.exit(watching.status(path, admin, watching.Wish(as_json, watch)))
+
+
+@cli.command()
+@_config
+@click.option("--json", "as_json", is_flag=True, help="What was found, as JSON.")
+def doctor(path: str | None, as_json: bool) -> None:
+    """Test names, connections, certificates and keys without spending tokens, and say what to do."""
+    from sidecar import doctor as examining
+
+    sys.exit(examining.examine(path, as_json))
 
 
 @cli.command()

@@ -10,6 +10,7 @@ from collections import Counter
 
 from sidecar.admin.log import Event, LineLog
 from sidecar.core.access import Record, line_of, timestamp
+from sidecar.core.activity import Activity
 from sidecar.core.config import Config
 from sidecar.core.limits import SECOND
 from sidecar.core.log_choice import LogChoice
@@ -28,7 +29,8 @@ _COUNTED = (
 
 
 class Observer:
-    """Takes what happens, and tells it to a log. `tally` and `events` are for whoever scrapes."""
+    """Takes what happens, and tells it to a log. `tally` and `events` are for whoever scrapes, `activity` for whoever
+    watches."""
 
     def __init__(self, roster: Roster, clock: Clock, log: LineLog) -> None:
         self.roster = roster
@@ -36,6 +38,7 @@ class Observer:
         self._log = log
         self._notices = Notices(roster)
         self._timer: Timer | None = None
+        self.activity = Activity()
         self.tally = Tally(roster.snapshot)
         self.events: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
         self._choice = _choice(roster.snapshot.config)
@@ -52,6 +55,7 @@ class Observer:
 
     def finished(self, record: Record, now_ns: int) -> None:
         """A request is over."""
+        self.activity.note(record, now_ns)
         self.tally.note(record, now_ns)
         if self._choice.tells(record, now_ns):
             self._log.request(line_of(record, now_ns))

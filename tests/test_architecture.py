@@ -33,7 +33,20 @@ RANKS = [
             "zones",
         ]
     },
-    {"commands": ["cli", "__main__", "checking", "demo", "running", "serving", "simulating"]},
+    {
+        "commands": [
+            "cli",
+            "__main__",
+            "checking",
+            "demo",
+            "doctor",
+            "probing",
+            "running",
+            "serving",
+            "simulating",
+            "watching",
+        ]
+    },
 ]
 PLACES = {name: (rank, group) for rank, groups in enumerate(RANKS) for group, names in groups.items() for name in names}
 

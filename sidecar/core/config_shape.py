@@ -236,7 +236,8 @@ def _shown(tree: object) -> str:
     return f'"{tree}"' if is_showable else f"a text of {len(tree)} characters"
 
 
-def _address(text: str) -> Address | None:
+def address_of(text: str) -> Address | None:
+    """An IP address and a port; None when the text is not that."""
     host, separator, port = text.rpartition(":")
     if not separator or not _PORT.fullmatch(port) or int(port) > 65535:
         return None
@@ -258,7 +259,7 @@ _KINDS = {
     "duration": _Kind(units.parse_duration, units.DURATION_GRAMMAR, units.format_duration),
     "size": _Kind(units.parse_size, units.SIZE_GRAMMAR, units.format_size),
     "address": _Kind(
-        _address, "an IP address and a port, such as 127.0.0.1:8787, '[::1]:8787' or 0.0.0.0:8787 (all interfaces)"
+        address_of, "an IP address and a port, such as 127.0.0.1:8787, '[::1]:8787' or 0.0.0.0:8787 (all interfaces)"
     ),
     "name": _Kind(_matching(_NAME), "a name of at most 64 letters, digits, dots, dashes and underscores"),
     "model": _Kind(_matching(_MODEL), "a model's name without spaces"),
