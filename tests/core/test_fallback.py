@@ -46,6 +46,6 @@ def test_whose_fault_it_is(outcome):
     assert RULES[outcome].blame is blamed
 
 
-@pytest.mark.parametrize("outcome", REPEATED)
+@pytest.mark.parametrize("outcome", sorted(REPEATED, key=str))
 def test_A17_what_is_repeated_here_may_be_repeated_by_the_caller(outcome):
     assert Refusal(RULES[outcome].reason, "").may_mend
