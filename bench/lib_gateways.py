@@ -33,6 +33,7 @@ class Door(NamedTuple):
     pid: int | None
     headers: Mapping[str, str] = {}
     admin: str = ""  # of the sidecar: the origin of its status page
+    ready_ms: float = 0.0  # from exec to ready
     is_foreign: bool = False  # someone else's deployment: nothing is known of its provider
 
 
@@ -66,7 +67,7 @@ def _nginx(upstream: Upstream, cores: frozenset[int]) -> Iterator[Door]:
         f"proxy_buffering off; proxy_request_buffering off; {tls} }} }}"
     )
     with nginx(f"nginx-{upstream.scheme}", http, f"http://127.0.0.1:{port}/ready", cores) as process:
-        yield Door(f"http://127.0.0.1:{port}/openai/v1/chat/completions", process.pid)
+        yield Door(f"http://127.0.0.1:{port}/openai/v1/chat/completions", process.pid, ready_ms=process.ready_ms)
 
 
 def envoy_command() -> str:
@@ -81,7 +82,7 @@ def _envoy(upstream: Upstream, cores: frozenset[int]) -> Iterator[Door]:
     path.write_text(json.dumps(_envoy_config(upstream, port, admin)))
     words = [envoy_command(), "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "-l", "warn"]
     with Process(f"envoy-{upstream.scheme}", words, {}, f"http://127.0.0.1:{admin}/ready", cores) as process:
-        yield Door(f"http://127.0.0.1:{port}/openai/v1/chat/completions", process.pid)
+        yield Door(f"http://127.0.0.1:{port}/openai/v1/chat/completions", process.pid, ready_ms=process.ready_ms)
 
 
 def _typed(kind: str, **fields: object) -> dict[str, object]:
@@ -162,7 +163,7 @@ def sidecar(name: str, config: str, upstream: Upstream, cores: frozenset[int]) -
     words = [*SIDECAR, "serve", "--config", str(path)]
     with Process(name, words, environ, f"http://127.0.0.1:{admin}/readyz", cores) as process:
         url = f"http://127.0.0.1:{port}/v1/chat/completions"
-        yield Door(url, process.pid, admin=f"http://127.0.0.1:{admin}")
+        yield Door(url, process.pid, admin=f"http://127.0.0.1:{admin}", ready_ms=process.ready_ms)
 
 
 def _sidecar(upstream: Upstream, cores: frozenset[int]) -> Iterator[Door]:
@@ -180,7 +181,7 @@ def _portkey(upstream: Upstream, cores: frozenset[int]) -> Iterator[Door]:
     }
     headers = {"x-portkey-provider": "openai", "x-portkey-custom-host": f"{upstream.origin}/openai/v1"}
     with Process(f"portkey-{upstream.scheme}", words, environ, f"http://127.0.0.1:{port}/", cores) as process:
-        yield Door(f"http://127.0.0.1:{port}/v1/chat/completions", process.pid, headers)
+        yield Door(f"http://127.0.0.1:{port}/v1/chat/completions", process.pid, headers, ready_ms=process.ready_ms)
 
 
 def _litellm(upstream: Upstream, cores: frozenset[int]) -> Iterator[Door]:
@@ -207,7 +208,7 @@ def _litellm(upstream: Upstream, cores: frozenset[int]) -> Iterator[Door]:
     ready = f"http://127.0.0.1:{port}/health/liveliness"
     with Process(f"litellm-{upstream.scheme}", words, environ, ready, cores) as process:
         authorized = {"authorization": f"Bearer {master_key}"}
-        yield Door(f"http://127.0.0.1:{port}/v1/chat/completions", process.pid, authorized)
+        yield Door(f"http://127.0.0.1:{port}/v1/chat/completions", process.pid, authorized, ready_ms=process.ready_ms)
 
 
 GATEWAYS = (

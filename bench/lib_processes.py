@@ -50,6 +50,7 @@ class Process:
         self.log = LOGS / f"{name}.log"
         kept = {each: os.environ[each] for each in ("PATH", "HOME", "LANG", "TMPDIR") if each in os.environ}
         before = os.sched_getaffinity(0)
+        self._began_s = time.monotonic()
         with self.log.open("wb") as log:
             try:
                 if cores:
@@ -64,6 +65,7 @@ class Process:
                 )
             finally:
                 os.sched_setaffinity(0, before)
+        self.ready_ms = 0.0  # from exec to the first good answer of `ready_url`
         try:
             self._await(ready_url)
         except BaseException:
@@ -91,9 +93,10 @@ class Process:
         while self._process.poll() is None and time.monotonic() < give_up:
             try:
                 with urlopen(url, timeout=5):
+                    self.ready_ms = (time.monotonic() - self._began_s) * 1000
                     return
             except (URLError, OSError):
-                time.sleep(0.05)
+                time.sleep(0.001 if time.monotonic() < self._began_s + 2 else 0.05)
         raise RuntimeError(f"{self.name} did not get ready; see {self.log}")
 
     def stop(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -19,6 +19,7 @@ from lib_wrk import SDK_HEADERS, body_of
 _EVENT = b"\ndata: "
 _END = b"0\r\n\r\n"  # of a chunked body, which is how every stream is framed
 _PATIENCE_S = 60
+_AT_ONCE = 50
 
 
 class Wish(NamedTuple):
@@ -56,6 +57,7 @@ class Reader(asyncio.Protocol):
         self._tail = b""
         self._events = 0  # of this stream
         self.events = self.reads = 0
+        self.has_begun = asyncio.Event()  # the first event of all has come, or none will
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there."""
@@ -85,6 +87,8 @@ class Reader(asyncio.Protocol):
         if count or self._events:
             self.reads += 1
             self._read_ns = now_ns
+        if count:
+            self.has_begun.set()
         self._events += count
         self.events += count
         if not self._events and held.startswith(b"HTTP/1.1 ") and held[9:10] != b"2":
@@ -109,6 +113,7 @@ class Reader(asyncio.Protocol):
         return count
 
     def _end(self, error: RuntimeError | None) -> None:
+        self.has_begun.set()
         if self._done is None or self._done.done():
             return
         if error is not None:
@@ -146,8 +151,7 @@ async def _in_parallel(door: Door, wish: Wish, count: int) -> Seen:
         for reader in readers:
             ends.append(reader.ask(request))
             await asyncio.sleep(wish.gap_ms / 1000 / count)  # so that they do not send in step
-        while not all(reader.events for reader in readers) and not any(end.done() for end in ends):
-            await asyncio.sleep(0.005)
+        await asyncio.gather(*(reader.has_begun.wait() for reader in readers))
         cpu, relayed = _spent(door), sum(reader.events for reader in readers)
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         cpu, relayed = _spent(door) - cpu, sum(reader.events for reader in readers) - relayed
@@ -181,3 +185,39 @@ def in_parallel(door: Door, wish: Wish, count: int) -> Seen:
 def in_turn(door: Door, wish: Wish, count: int) -> Seen:
     """So many streams one after the other, on one connection."""
     return uvloop.run(_in_turn(door, wish, count))
+
+
+async def _several(count: int, work: Callable[[int], Coroutine[None, None, None]]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for at in range(_AT_ONCE):
+            group.create_task(work(count // _AT_ONCE + (at < count % _AT_ONCE)))
+
+
+def leave(door: Door, wish: Wish, count: int) -> None:
+    """So many streams of which the caller reads the first event and goes, several at once."""
+    seen, request = Seen(Histogram(), Histogram(), Histogram(), 0, 0), request_of(door.url, door.headers, wish)
+
+    async def work(times: int) -> None:
+        for _ in range(times):
+            reader = await _open(door, seen)
+            ended = reader.ask(request)
+            await reader.has_begun.wait()
+            if ended.done():
+                ended.result()
+            ended.cancel()
+            reader.transport.abort()
+
+    uvloop.run(_several(count, work))
+
+
+def read(door: Door, wish: Wish, count: int) -> None:
+    """So many streams, read to their end, several at once."""
+    seen, request = Seen(Histogram(), Histogram(), Histogram(), 0, 0), request_of(door.url, door.headers, wish)
+
+    async def work(times: int) -> None:
+        reader = await _open(door, seen)
+        for _ in range(times):
+            await reader.ask(request)
+        reader.transport.abort()
+
+    uvloop.run(_several(count, work))

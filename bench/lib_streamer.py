@@ -1,7 +1,7 @@
-"""A provider that only streams: events of 230 bytes, each at its own time, in a process of its own.
+"""A provider that streams: events of 230 bytes, each at its own time, in a process of its own.
 
 `max_tokens` of a request says how many events, `seed` how many milliseconds lie between two. Every event is one chunk
-and one write, and tells when it was written (CLOCK_MONOTONIC, which all processes share), so that a reader knows its delay.
+and one write, and tells when it was written (CLOCK_MONOTONIC, the same in all processes): a reader knows its delay.
 Run as `python lib_streamer.py PORT`.
 """
 
@@ -18,7 +18,7 @@ from typing import cast
 
 import uvloop
 from lib_processes import Process, free_port
-from lib_upstream import Upstream
+from lib_upstream import ANSWER, Upstream
 
 EVENT_BYTES = 230
 MARK = b':"t='  # followed by the time in DIGITS digits
@@ -39,6 +39,10 @@ _USAGE = b'"usage":{"prompt_tokens":60,"completion_tokens":200,"total_tokens":26
 _LAST = (
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1750000000,"model":"openai/gpt-oss-120b",'
     b'"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],' + _USAGE + b"}\n\ndata: [DONE]\n\n"
+)
+_PLAIN = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+    len(ANSWER),
+    ANSWER.encode(),
 )
 _READY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 _NUMBER = re.compile(rb'"(max_tokens|seed)": ?(\d+)')
@@ -72,6 +76,9 @@ class _Streamer(asyncio.Protocol):
             self._transport.write(_READY)
         elif body.endswith(b"}") or body.endswith(b"0\r\n\r\n"):  # Envoy may send it in chunks
             self._held = b""
+            if b'"stream"' not in body:
+                self._transport.write(_PLAIN)
+                return
             asked = {name: int(value) for name, value in _NUMBER.findall(body)}
             self._transport.write(_HEAD)
             self._begin(asked.get(b"max_tokens", 10), asked.get(b"seed", 10) / 1000)

@@ -116,7 +116,7 @@ def _script(door: Door, load: Load) -> Path:
     else:
         lines += [
             "local made, at = {}, 0",
-            f"init = function() for i = 0, {len(load.bodies) - 1} do",
+            f"init = function(args) wrk.init(args); for i = 0, {len(load.bodies) - 1} do",
             f"  made[i] = wrk.format(nil, nil, nil, whole({json.dumps(str(folder / 'body-'))} .. i)) end end",
             f"request = function() at = (at + 1) % {len(load.bodies)}; return made[at] end",
         ]
