@@ -142,15 +142,16 @@ def _growth(steps: list[Step]) -> float:
 def _report(found: Footprint, long: list[Step], began: Setting) -> Report:
     steps = [*found.steps, *long]
     best, middle = min(found.ready_ms), statistics.median(found.ready_ms)
+    compared = [["sidecar", f"{middle:,.0f}", f"{found.idle_mib:.1f}"], *found.others]
     rows = [[f"{count:,} {what}" if count else what, f"{size:.1f}"] for what, count, size in steps]
     text = [
         heading("Time to ready, memory", versions(chosen([], has_heavy=True)), began),
         f"Ready {best:.0f} ms after exec at best, {middle:.0f} ms in the median of {len(found.ready_ms)}.\n",
         table(("sidecar, after", "resident MiB"), [["start", f"{found.idle_mib:.1f}"], *rows]),
         "\n## Others, once each\n",
-        table(("contender", "ms to ready", "idle MiB"), [["sidecar", f"{middle:,.0f}", f"{found.idle_mib:.1f}"], *found.others]),
+        table(("contender", "ms to ready", "idle MiB"), compared),
         "\nOf nginx and LiteLLM, memory is the sum over their processes, in which shared pages count more than once.\n",
-    ]  # fmt: skip
+    ]
     targets = [
         Target("exec to ready, median", middle, _MOST_READY_MS, "ms"),
         Target("resident memory idle", found.idle_mib, _MOST_MIB, "MiB"),

@@ -104,21 +104,18 @@ def burst(door: Door, load: Load, seconds: float) -> Burst:
 def _script(door: Door, load: Load) -> Path:
     folder = LOGS / "wrk"
     folder.mkdir(parents=True, exist_ok=True)
-    for at, body in enumerate(load.bodies):
-        (folder / f"body-{at}").write_bytes(body)
+    bodies = folder / "bodies"
+    bodies.write_bytes(b"\n".join(load.bodies))  # JSON of ours has no newline
     headers = SDK_HEADERS | dict(door.headers) | dict(load.headers)
     lines = ['wrk.method = "POST"', *(f"wrk.headers[{json.dumps(k)}] = {json.dumps(v)}" for k, v in headers.items())]
-    lines.append(
-        'local function whole(path) local f = io.open(path, "rb"); local s = f:read("*a"); f:close(); return s end'
-    )
+    lines += ["local bodies = {}", f"for line in io.lines({json.dumps(str(bodies))}) do bodies[#bodies + 1] = line end"]
     if len(load.bodies) == 1:
-        lines.append(f"wrk.body = whole({json.dumps(str(folder / 'body-0'))})")
+        lines.append("wrk.body = bodies[1]")
     else:
         lines += [
             "local made, at = {}, 0",
-            f"init = function(args) wrk.init(args); for i = 0, {len(load.bodies) - 1} do",
-            f"  made[i] = wrk.format(nil, nil, nil, whole({json.dumps(str(folder / 'body-'))} .. i)) end end",
-            f"request = function() at = (at + 1) % {len(load.bodies)}; return made[at] end",
+            "init = function() for i, body in ipairs(bodies) do made[i] = wrk.format(nil, nil, nil, body) end end",
+            "request = function() at = at % #made + 1; return made[at] end",
         ]
     path = folder / "load.lua"
     path.write_text("\n".join(lines) + _DONE)

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from lib_gateways import Door, sidecar, sidecar_config
 from lib_machine import Cores, split_cores
 from lib_report import Options, Report, Setting, Target, conclude, heading, parser, run, say, setting, table
-from lib_rounds import Plan, Round, median, ratio, take
+from lib_rounds import SPREAD, Plan, Round, median, ratio, take
 from lib_svg import Plot, bars
 from lib_upstream import MODEL, Upstream, static
 from lib_wrk import Load, body_of, burst
@@ -26,6 +26,8 @@ from lib_wrk import Load, body_of, burst
 _COUNTS = (1, 10, 100, 1000)
 _IDLE = (0, 100, 1000, 5000)
 _MOST = 1.1
+_SPREAD = 0.25  # where no target is judged
+_WARM_S = 2  # every model is asked for once at least: its quotas are made then
 _SMALL = Load((body_of(250),))
 
 
@@ -55,7 +57,7 @@ class Series(NamedTuple):
         return f"## {self.title}\n\n{table((self.title, 'CPU µs per request', f'x {first}'), rows)}\n"
 
 
-def _take(title: str, cases: Mapping[str, Case], pace: tuple[int, int]) -> Series:
+def _take(title: str, cases: Mapping[str, Case], pace: tuple[int, int], spread: float = _SPREAD) -> Series:
     rounds, seconds = pace
 
     def once(name: str) -> float:
@@ -65,9 +67,11 @@ def _take(title: str, cases: Mapping[str, Case], pace: tuple[int, int]) -> Serie
 
     say(title)
     names = list(cases)
-    for name in names:
-        once(name)
-    return Series(title, [_ordered(each, names) for each in take(Plan(rounds, ((names[-1], names[0]),)), names, once)])
+    for case in cases.values():
+        burst(case.door, case.load, _WARM_S)
+    return Series(
+        title, [_ordered(each, names) for each in take(Plan(rounds, ((names[-1], names[0]),), spread), names, once)]
+    )
 
 
 def _ordered(figures: Round, names: Sequence[str]) -> Round:
@@ -88,7 +92,7 @@ def _models(count: int) -> tuple[str, Load]:
     """A configuration of so many names, and requests for each in turn."""
     names = [f"model-{at}" for at in range(count)]
     lines = "".join(f"  - {{name: {name}, chain: [groq/{MODEL}-{name}]}}\n" for name in names)
-    return f"models:\n{lines}", Load(tuple(body_of(250, name) for name in names))
+    return f"models:\n{lines}", Load(tuple(body_of(250, name) for name in names * 2))
 
 
 def _start(stack: ExitStack, name: str, config: str, where: tuple[Upstream, Cores]) -> Door:
@@ -103,7 +107,7 @@ def _measure(
     found = []
     with ExitStack() as stack:
         keys = {f"{n:,}": Case(_start(stack, f"keys-{n}", sidecar_config(upstream, n), where)) for n in counts}
-        found.append(_take("keys", keys, pace))
+        found.append(_take("keys", keys, pace, SPREAD))
     with ExitStack() as stack:
         models = {}
         for count in counts:
@@ -122,8 +126,6 @@ def _report(found: Sequence[Series], began: Setting) -> Report:
         heading("Cost and size", {}, began),
         "Everything on, 250-byte bodies, plain upstream, 16 connections that ask. Medians of interleaved rounds.\n",
         *(series.told() for series in found),
-        "Requests for many models are sent by a script that wrk runs for each request; the ratio is to the same script"
-        " only from ten models on.\n",
     ]
     keys = found[0]
     growth = ratio(keys.rounds, keys.names[-1], keys.names[0]).median
