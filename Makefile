@@ -43,6 +43,7 @@ bench: venv bench-env
 	@failed=""; for script in $(BENCHES); do \
 		echo "=== $$script" >&2; PYTHONPATH=. $(BIN)/python $$script $(ARGS) || failed="$$failed $$script"; \
 	done; \
+	$(BIN)/python bench/lib_quote.py; \
 	[ -z "$$failed" ] || { echo "targets missed, or nothing to report, by:$$failed" >&2; exit 1; }
 
 guard: venv
