@@ -65,10 +65,7 @@ def _measure(cell: Cell, doors: Mapping[str, Door], heavy: frozenset[str], pace:
         return bursts[name][-1].cpu_us
 
     for name, door in doors.items():
-        try:
-            burst(door, load, _HEAVY_WARM_S if name in heavy else 1)
-        except RuntimeError as error:
-            say(f"the first seconds of {name}: {error}")
+        burst(door, load, _HEAVY_WARM_S if name in heavy else 1)
     say(f"{cell}: {', '.join(doors)}")
     judged = tuple(pair for pair in _JUDGED if set(pair) <= doors.keys())
     cpu = take(Plan(pace.rounds, judged), list(doors), once)
