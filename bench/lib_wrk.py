@@ -86,7 +86,7 @@ class Burst(NamedTuple):
 
 
 def burst(door: Door, load: Load, seconds: float) -> Burst:
-    """Load for so long, again where nothing was answered in that time; RuntimeError: not all was answered with 2xx."""
+    """Load for so long, again where nothing was answered by then; RuntimeError: not all was answered with 2xx."""
     for _ in range(_TRIES - 1):
         try:
             return _burst(door, load, seconds)
@@ -96,7 +96,7 @@ def burst(door: Door, load: Load, seconds: float) -> Burst:
 
 
 class _Silence(RuntimeError):
-    """No answer, and no failure: one that needs longer for its first (LiteLLM), or a machine that has no time for us."""
+    """No answer and no failure: one that needs longer for its first (LiteLLM), or a machine without time for us."""
 
 
 def _burst(door: Door, load: Load, seconds: float) -> Burst:
