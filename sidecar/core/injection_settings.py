@@ -1,7 +1,7 @@
 """What the operator of the injector decides, for every pod it changes: the file that `sidecar inject --config` reads.
 
-Each field has a default, and the same names stand in the Helm chart's `settings`. What one pod wants otherwise it says by
-annotations (injection_options.py). `problems` tells everything that is wrong at once; nothing here knows a pod.
+Each field has a default, and the same names stand in the Helm chart's `settings`. What one pod wants otherwise it says
+by annotations (injection_options.py). `problems` tells everything that is wrong at once; nothing here knows a pod.
 """
 
 from __future__ import annotations

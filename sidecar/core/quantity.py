@@ -1,7 +1,7 @@
 """Kubernetes' grammar of quantities: `100m`, `0.5`, `64Mi`, `1e3`.
 
-Only as much as comparing needs: a request with a limit, zero with something. Source: the API machinery's documentation of
-resource.Quantity.
+Only as much as comparing needs: a request with a limit, zero with something. Source: the documentation of
+resource.Quantity in Kubernetes' API machinery.
 """
 
 from __future__ import annotations
