@@ -14,7 +14,7 @@ from sidecar.catalog_file import read_catalog
 from sidecar.core.config_problems import problems
 from sidecar.core.injection import Settings, read_settings
 from sidecar.core.injection_env import wanted
-from sidecar.core.injection_options import options
+from sidecar.core.injection_options import Options, options
 from sidecar.core.injection_settings import CLUSTER_NAMESPACES, PREFIX
 from sidecar.core.variables import PLACEHOLDER_KEY
 from sidecar.loading import known_from
@@ -360,6 +360,7 @@ def test_the_policy_without_a_webhook_writes_the_same():
     for volume in out["spec"]["volumes"]:
         assert f"path: '/spec/volumes/-', value: {cel(volume, 'spec.volumes')}" in first
     chosen = options({}, Settings())
+    assert isinstance(chosen, Options)
     variables = wanted(chosen) | {"OPENAI_API_KEY": PLACEHOLDER_KEY}
     assert re.findall(r"env\{name: '(\w+)', value: '([^']+)'\}", second) == [*reversed(variables.items())]
     assert "!has(object.spec.containers[i].envFrom)" in second
