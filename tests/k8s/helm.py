@@ -5,7 +5,9 @@ of `.Values`, `.Release` and `.Chart`. Whatever else a template has is an error 
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -39,7 +41,9 @@ def overlaid(below, above):
 
 def rendered(template, scope):
     """The text of one template. A `{{-` takes the white space before it away, as in Go."""
-    pieces, open_ifs, at = [], [], 0
+    pieces: list[str] = []
+    open_ifs: list[bool] = []
+    at = 0
     for match in _ACTION.finditer(template):
         before = template[at : match.start()]
         at = match.end()
@@ -78,7 +82,7 @@ def _pipeline(tokens, scope):
     return value
 
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "quote": lambda value: '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"',
     "toYaml": lambda value: yaml.safe_dump(value, default_flow_style=False).rstrip("\n"),
     "nindent": lambda width, value: "\n" + "\n".join(" " * width + line for line in value.split("\n")),
