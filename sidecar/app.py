@@ -25,6 +25,7 @@ from sidecar.core.config import Address, Config, is_loopback
 from sidecar.core.entrance import Entrance, Rules, digest
 from sidecar.core.limits import MINUTE, SECOND
 from sidecar.core.metrics_table import PARTS
+from sidecar.core.overrides import overridden
 from sidecar.core.roster import Roster
 from sidecar.core.snapshot import Snapshot, compile_snapshot
 from sidecar.core.state import State
@@ -36,7 +37,7 @@ from sidecar.edge.lanes import DataLanes
 from sidecar.edge.listening import CannotListen, open_sockets
 from sidecar.gateway import Gateway
 from sidecar.interfaces import Clock, Store, Timer
-from sidecar.loading import fingerprint, load, watched
+from sidecar.loading import Located, fingerprint, load, waiting_for, watched
 from sidecar.observing import Observer
 from sidecar.persistence import Persistence
 from sidecar.scraping import Rooms, live
@@ -57,10 +58,16 @@ Identity = tuple[int, int, int, int] | None
 
 
 class Source(NamedTuple):
-    """Where the configuration comes from. `path` None: the environment."""
+    """Where the configuration comes from. `path` None: the environment.
+
+    `listen`, `admin`: in place of the configured addresses. `waits`: an absent file is waited for when it starts.
+    """
 
     path: str | None
     environ: Mapping[str, str]
+    listen: tuple[Address, ...] = ()
+    admin: Address | None = None
+    waits: bool = False
 
 
 class Prepared(NamedTuple):
@@ -79,9 +86,13 @@ def prepare(source: Source, catalog: Catalog, now_ns: int) -> Prepared | list[st
     # looked at before they are read, so that a change in between is seen as one
     seen = identities(watched(None, source.path))
     loaded = load(source.path, source.environ, catalog)
-    config = loaded.config
-    if config is None:
+    if loaded.is_absent and source.waits:
+        loaded = waiting_for(loaded)
+    if loaded.config is None:
         return [str(problem) for problem in loaded.problems]
+    config, clashes = overridden(loaded.config, source.listen, source.admin)
+    if clashes:
+        return [str(Located("command line", None, problem)) for problem in clashes]
     seen = identities(watched(config, source.path)) | seen
     secrets = read_secrets(config, source.environ)
     if secrets.problems:
@@ -93,7 +104,7 @@ def prepare(source: Source, catalog: Catalog, now_ns: int) -> Prepared | list[st
         return [f"{error.args[0]}: a provider's days begin there; install the system's time zone data (tzdata)"]
     snapshot = compile_snapshot(config, catalog, secrets.keys, zones)
     encoded = msgspec.json.encode(config)
-    warnings = (*loaded.warnings, *secrets.warnings)
+    warnings = loaded.warnings if loaded.is_absent else (*loaded.warnings, *secrets.warnings)
     name = hashlib.sha256(encoded).hexdigest()[:12]
     return Prepared(config, snapshot, _rules(config, secrets), warnings, name, seen)
 
@@ -197,7 +208,8 @@ class Sidecar:
     def reload(self) -> bool:
         """Read everything again. A configuration with problems is refused, and the old one kept."""
         self._seen = identities(tuple(self._seen))
-        prepared = prepare(self._source, self._catalog, self._clock.now_ns())
+        # what was there once is not given up for nothing
+        prepared = prepare(self._source._replace(waits=False), self._catalog, self._clock.now_ns())
         if isinstance(prepared, list):
             for problem in prepared:
                 self._tell("reload_refused", problem)

@@ -9,11 +9,14 @@ from __future__ import annotations
 import signal
 import sys
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from sidecar import __version__
+
+if TYPE_CHECKING:
+    from sidecar.core.config import Address
 
 _USAGE = 64
 _OUR_FAULT = 70
@@ -35,11 +38,27 @@ def cli() -> None:
 @cli.command()
 @_config
 @_loop
-def serve(path: str | None, loop: str) -> None:
+@click.option("--listen", metavar="HOST:PORT", help="Listen there, whatever the configuration says.")
+@click.option("--admin", metavar="HOST:PORT", help="Likewise for the admin port; *:8788 is every address.")
+@click.option("--wait-for-config", "waits", is_flag=True, help="If FILE is absent, answer 503 until it appears.")
+def serve(path: str | None, loop: str, listen: str | None, admin: str | None, waits: bool) -> None:
     """Serve until told to stop."""
     from sidecar import serving
+    from sidecar.app import Source
+    from sidecar.core.config_shape import with_twin
 
-    sys.exit(serving.serve(path, loop))
+    data, control = _address("--listen", listen), _address("--admin", admin)
+    source = Source(path, serving.environment(), with_twin(data) if data else (), control, waits)
+    sys.exit(serving.serve(source, loop))
+
+
+def _address(option: str, text: str | None) -> Address | None:
+    from sidecar.core.config_shape import read_address
+
+    address = read_address(text) if text is not None else None
+    if text is not None and address is None:
+        raise click.UsageError(f"{option}: an IP address and a port, such as 127.0.0.1:8787 or *:8788")
+    return address
 
 
 @cli.command()

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from sidecar.catalog_file import read_catalog
 from sidecar.core.config import Address, Config
-from sidecar.core.config_shape import address_of
+from sidecar.core.config_shape import read_address
 from sidecar.core.status_table import Line, painted, read, table
 from sidecar.credentials import read_secrets
 from sidecar.loading import load
@@ -136,7 +136,7 @@ def _place(path: str | None, admin: str | None) -> _Place | list[str]:
         token = token or next((each.reveal() for each in tokens if each is not None), None)
     if admin is None:
         return _Place((config or Config()).admin, token)
-    address = address_of(admin)
+    address = read_address(admin)
     if address is None:
         return [f"--admin {admin}: write an IP address and a port, as in 127.0.0.1:8788"]
     return _Place(address, token)

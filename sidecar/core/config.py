@@ -28,8 +28,11 @@ Name = Annotated[str, Meta(extra={"kind": "name"})]
 ModelId = Annotated[str, Meta(extra={"kind": "model"})]
 
 
+ANY = "*"  # every address of the machine, of IPv4 and, where it exists, of IPv6
+
+
 class Address(msgspec.Struct, frozen=True):
-    """Where to listen: an IP address without brackets and a port (0 = any free one).
+    """Where to listen: an IP address without brackets, or `*`, and a port (0 = any free one).
 
     `is_optional`: added by us beside 127.0.0.1, so skipped without complaint where IPv6 does not exist.
     """
@@ -227,6 +230,7 @@ def is_loopback(address: Address) -> bool:
 
 
 __all__ = [
+    "ANY",
     "Address",
     "Auth",
     "Body",
