@@ -23,6 +23,7 @@ from sidecar.core.injection import Verdict
 
 API_VERSION = "admission.k8s.io/v1"
 _KIND = "AdmissionReview"
+_DONE = "already injected"  # core/injection.py's reason for a pod that has what it needs
 _FORBIDDEN = 403  # as the API server's own admission plugins have it
 _MOST_OF_A_WARNING = 240  # characters; servers may cut what is longer than 256
 _MOST_WARNINGS = 10
@@ -48,12 +49,12 @@ class Resource(msgspec.Struct, frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True, rename="camel"):
-    """The `request` of a review. `object` is the tree as it came."""
+    """The `request` of a review. `pod_tree` is its object, as it came."""
 
     uid: str
     resource: Resource
     operation: str
-    object: dict[str, object] | None = None
+    pod_tree: dict[str, object] | None = msgspec.field(name="object", default=None)
     namespace: str = ""
     name: str = ""
     sub_resource: str = ""
@@ -62,7 +63,7 @@ class Question(msgspec.Struct, frozen=True, rename="camel"):
     @property
     def pod(self) -> str:
         """The pod as a log names it. A pod that a controller makes has no name yet, only the beginning of one."""
-        metadata = (self.object or {}).get("metadata")
+        metadata = (self.pod_tree or {}).get("metadata")
         fields = metadata if isinstance(metadata, dict) else {}
         name = self.name or fields.get("name") or f"{fields.get('generateName', '')}*"
         return f"{self.namespace}/{name}"[:512]
@@ -133,15 +134,16 @@ def answer_to(question: Question, inject: Callable[[Mapping[str, object], str], 
     what = question.resource
     if (what.group, what.resource, question.sub_resource) != ("", "pods", "") or question.operation != "CREATE":
         return _allowed(question, Verdict(skip="not-a-pod-create"))
-    if question.object is None:
+    if question.pod_tree is None:
         return malformed(400, "a CREATE without an object")
-    verdict = inject(question.object, question.namespace)
+    verdict = inject(question.pod_tree, question.namespace)
     return _denied(question, verdict, verdict.denial) if verdict.denial is not None else _allowed(question, verdict)
 
 
 def _allowed(question: Question, verdict: Verdict) -> Answer:
     response: dict[str, object] = {"uid": question.uid, "allowed": True}
-    result = Result.SKIPPED if verdict.skip is not None else Result.UNCHANGED
+    is_done = verdict.skip is None or verdict.skip == _DONE
+    result = Result.UNCHANGED if is_done else Result.SKIPPED
     if verdict.patch:
         encoded = base64.b64encode(msgspec.json.encode(verdict.patch)).decode()
         response |= {"patchType": "JSONPatch", "patch": encoded}
