@@ -7,6 +7,7 @@ connection, so that API servers move on), then stop listening and finish what is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -83,6 +84,13 @@ class Injector:
 
     async def close(self) -> None:
         """Stop listening, finish what is under way, end everything else."""
+        for runner in self._runners:
+            for site in list(runner.sites):
+                await site.stop()
+        # aiohttp reads no further byte of any body once its own end has begun
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FINISH_S):
+                await self.webhook.idle()
         for runner in self._runners:
             await runner.cleanup()
         for task in self._tasks:

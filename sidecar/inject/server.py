@@ -38,6 +38,9 @@ class Webhook:
         self.own_uid = ""
         self.log: Callable[[Line], None] = _discard
         self.uninjected: int | None = None
+        self.under_way = 0  # requests that are not answered yet
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
         self.authority_expiry_ns: Callable[[], int | None] = _unknown
         self._standing = standing
         self._counts = counts
@@ -47,8 +50,22 @@ class Webhook:
         """Why this replica is not ready; nothing when it is."""
         return why_unready(self._standing, self._clock.now_ns())
 
+    async def idle(self) -> None:
+        """Until everything that is under way is answered."""
+        await self._is_idle.wait()
+
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """One request to the TLS port."""
+        self.under_way += 1
+        self._is_idle.clear()
+        try:
+            return await self._serve(request)
+        finally:
+            self.under_way -= 1
+            if not self.under_way:
+                self._is_idle.set()
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/mutate":
             response = await self._mutate(request)
         elif request.path == "/healthz":

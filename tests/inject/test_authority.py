@@ -18,13 +18,7 @@ from tests.inject.api_server import (
     Refused,
     configuration,
 )
-from tests.inject.rig import AUTHORITY_DUE_NS, LEAF_DUE_NS, Cluster, pod, until
-
-
-@pytest.fixture
-async def cluster(tmp_path):
-    async with asyncio.timeout(30), Cluster(tmp_path) as cluster:
-        yield cluster
+from tests.inject.rig import AUTHORITY_DUE_NS, LEAF_DUE_NS, pod, until
 
 
 def names(admitted):
