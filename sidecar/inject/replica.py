@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sidecar.core.admission_counts import Counts
-from sidecar.core.admission_standing import Standing
+from sidecar.core.admission_standing import Standing, why_unready
 from sidecar.core.certificate_secret import Place
 from sidecar.core.certificates import Certificate
 from sidecar.inject.own_call import OwnCall
@@ -29,6 +29,7 @@ class Replica:
         self.own_call = OwnCall(place.host, place.namespace)
         self.address = ("127.0.0.1", 0)
         self._said = ""
+        self._was_ready = False
 
     def __repr__(self) -> str:
         return f"<Replica of {self.place.host} {self.standing!r}>"
@@ -44,6 +45,9 @@ class Replica:
         self.standing.call = await self.own_call.problem(self.address, bundle)
         if self.standing.call:
             self.trouble(self.standing.call)
+        elif not self._was_ready and not why_unready(self.standing, self.clock.now_ns()):
+            self._was_ready = True
+            self.say("ready", f"admissions may come to {self.place.host}")
 
     def trouble(self, message: str) -> None:
         """Something is wrong: said when it is new, not each time it is met."""

@@ -234,9 +234,10 @@ class ApiServer:
     def _list_pods(self, request: web.BaseRequest) -> web.StreamResponse:
         wanted, unwanted = request.query["labelSelector"].split(",")
         found = []
-        for path, pod in self.objects.items():
+        pods = [each for path, each in self.objects.items() if "/pods/" in path]
+        for pod in pods:
             labels = [f"{key}={value}" for key, value in pod["metadata"].get("labels", {}).items()]
-            if "/pods/" in path and wanted in labels and unwanted.replace("!=", "=") not in labels:
+            if wanted in labels and unwanted.replace("!=", "=") not in labels:
                 found.append(pod)
         start = int(request.query.get("continue", "0"))
         page = found[start : start + 2]
