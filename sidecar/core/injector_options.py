@@ -83,6 +83,8 @@ def address(text: str) -> tuple[str, int] | None:
 
 
 def own_address(bound: tuple[str, int]) -> tuple[str, int]:
-    """Where a process on this machine reaches a socket that is bound there."""
-    host = {"::": "::1", "0.0.0.0": "127.0.0.1"}.get(bound[0], bound[0])
-    return host, bound[1]
+    """Where a process on this machine reaches a socket that is bound there.
+
+    `::` takes IPv4 as well, and of the two loopback addresses only that one exists in every pod.
+    """
+    return "127.0.0.1" if bound[0] in ("::", "0.0.0.0") else bound[0], bound[1]

@@ -111,3 +111,10 @@ async def test_what_is_wrong_is_said_before_a_port_is_bound(cluster, tmp_path):
     code, said = await complaint(cluster, environ={"POD_NAMESPACE": "a"})
     assert code == 64
     assert "cluster" in said
+
+
+async def test_a_port_that_is_taken_is_said(cluster):
+    taken = f"127.0.0.1:{cluster.api.port}"
+    code, said = await complaint(cluster, "--listen", taken, "--metrics-listen", "127.0.0.1:0")
+    assert code == 64
+    assert str(cluster.api.port) in said
