@@ -40,7 +40,7 @@ def answered(verdict, **changed):
 
 
 def test_a_patch():
-    patch = ({"op": "add", "path": "/spec/x", "value": {"ü": 1}},)
+    patch: tuple[dict[str, object], ...] = ({"op": "add", "path": "/spec/x", "value": {"ü": 1}},)
     answer, body = answered(Verdict(patch, warnings=("look\nhere",) * 20))
     assert (answer.result, answer.pod) == (Result.INJECTED, "shop/web-*")
     response = body.pop("response")
@@ -107,10 +107,12 @@ def test_the_pod_is_named_as_well_as_can_be(changed, pod):
 
 
 def test_our_own_fault_tells_the_caller_nothing():
+    question = read_review(review())
+    assert isinstance(question, Question)
     try:
         raise KeyError("a secret")
     except KeyError as error:
-        answer = failed(read_review(review()), error)
+        answer = failed(question, error)
     assert (answer.status, answer.result, answer.pod) == (500, Result.FAILED, "shop/web-*")
     assert b"secret" not in answer.body
     assert answer.reason.startswith("KeyError at test_admission.py:")

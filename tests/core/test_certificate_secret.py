@@ -25,6 +25,11 @@ class FakeReader:
         return Signer(self.certificates(pem)[0], key)
 
 
+def written(authorities):
+    """The encoded fields of a Secret."""
+    return secret_with(authorities, PLACE, None)["data"]
+
+
 @pytest.mark.parametrize(
     "authorities",
     [
@@ -55,8 +60,8 @@ def test_an_update_keeps_what_others_have_put_there_and_the_version():
         {},
         {"ca.crt": "!"},
         {"ca.crt": base64.b64encode(b"\xff").decode(), "ca.key": ""},
-        {**secret_with(Authorities(OLD, NEW), PLACE, None)["data"], "next.key": None},
-        {**secret_with(Authorities(OLD, NEW, NOW), PLACE, None)["data"], "next.announced": "c29vbg=="},
+        written(Authorities(OLD, NEW)) | {"next.key": None},
+        written(Authorities(OLD, NEW, NOW)) | {"next.announced": "c29vbg=="},
     ],
 )
 def test_half_a_secret_is_worth_nothing(data):

@@ -142,7 +142,9 @@ def test_D3_no_leaf_is_ever_served_that_the_last_published_bundle_does_not_trust
     Exempt are the two cases in which there is nothing to lose: the first leaf, and one that replaces an expired one.
     """
     now = NOW
-    state, live, present = None, None, None
+    state: Authorities | None = None
+    live: str | None = None
+    present: Leaf | None = None
     for number, (passed, is_wiped, is_patched) in enumerate(turns):
         now += passed
         live = None if is_wiped else live
@@ -152,14 +154,17 @@ def test_D3_no_leaf_is_ever_served_that_the_last_published_bundle_does_not_trust
                 fresh = signer(f"A{number:03}", *lifetime_of(LIFE, None, now))
                 state = after(step, state, fresh, now)
                 continue
+            assert state is not None
             expired = present is None or not present.signer.certificate.is_valid(now)
             if leaf_is_due(present, state, [live], now):
                 current = state.current.certificate
-                if not expired and present.issuer != current.fingerprint:
+                if present is not None and not expired and present.issuer != current.fingerprint:
                     assert trusts([live], current)
                 present = Leaf(signer("L", *lifetime_of(LIFE, current, now)), current.fingerprint)
             if is_patched:
                 live = bundle_of(state, now)
+        assert state is not None
+        assert present is not None
         assert present.signer.certificate.is_valid(now)
         issuers = {each.fingerprint for each in state.trusted(now)}
         assert present.issuer in issuers

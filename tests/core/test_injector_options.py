@@ -1,12 +1,14 @@
 """The command line of `sidecar inject`."""
 
+from typing import Any
+
 import pytest
 
 from sidecar.core.certificate_secret import Place
 from sidecar.core.injector_options import Options, Told, address, own_address, read_options
 from sidecar.core.limits import SECOND
 
-GOOD = {"namespace": "ns", "service": "svc"}
+GOOD: dict[str, Any] = {"namespace": "ns", "service": "svc"}
 
 
 def test_defaults():

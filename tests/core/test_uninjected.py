@@ -44,4 +44,4 @@ def test_replicas_make_the_same_event():
     assert event["metadata"] == event_of(ONE, "x.y", "injector", NOW + 1)["metadata"]
     assert event["metadata"] != event_of(TWO, "x.y", "injector", NOW)["metadata"]
     assert event["firstTimestamp"] == "2023-11-14T22:13:20Z"
-    assert "x.y/inject" in event["message"]
+    assert "x.y/inject" in str(event["message"])

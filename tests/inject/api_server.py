@@ -318,7 +318,7 @@ class ApiServer:
         if "patch" not in response:
             return pod
         try:
-            patched = jsonpatch.apply_patch(pod, json.loads(base64.b64decode(response["patch"])))
+            patched: dict[str, Any] = jsonpatch.apply_patch(pod, json.loads(base64.b64decode(response["patch"])))
         except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
             raise Refused(500, f"the patch cannot be applied: {error}") from None
         return patched
@@ -399,7 +399,7 @@ def _failure(status: int, message: str) -> web.Response:
 
 def _selects(webhook: dict[str, Any], pod: dict[str, Any]) -> bool:
     wanted = webhook["objectSelector"]["matchLabels"].items()
-    return wanted <= pod["metadata"].get("labels", {}).items()
+    return bool(wanted <= pod["metadata"].get("labels", {}).items())
 
 
 def _review(pod: dict[str, Any], namespace: str, dry_run: bool) -> dict[str, Any]:

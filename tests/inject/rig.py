@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,10 @@ async def until(is_so: Callable[[], object], what: str = "") -> None:
                 await settle(1)
     except TimeoutError:
         raise AssertionError(f"it never came to be: {what or is_so}") from None
+
+
+def _is_ready(injector: Injector) -> bool:
+    return not injector.webhook.reasons()
 
 
 class Cluster:
@@ -104,7 +109,7 @@ class Cluster:
     async def ready(self, *injectors: Injector) -> None:
         """Until each of them (or all there are) is ready."""
         for injector in injectors or self.injectors:
-            await until(lambda injector=injector: not injector.webhook.reasons(), str(injector.webhook.reasons()))
+            await until(partial(_is_ready, injector), "ready")
 
     async def pass_time(self, duration_ns: int, step_ns: int = 30 * DAY) -> None:
         """Let time pass in steps, and everybody do what is due at each."""

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import ssl
+from functools import partial
 
 import pytest
 
@@ -92,11 +93,15 @@ async def test_D3_rotation_under_1000_admissions_without_one_failure(cluster):
             assert names(admitted) == ["llm-proxy"]
             done += 1
 
+    def _reached(count):
+        return done >= count
+
     signed = {}  # done -> the authority that signs by then
 
     async def rotate():
         for step in range(18):  # 20 days for each 50 admissions; after that the new authority signs
-            await until(lambda step=step: done >= 50 * (step + 1))
+            next_at = 50 * (step + 1)
+            await until(partial(_reached, next_at))
             await cluster.pass_time(AUTHORITY_DUE_NS // 8, AUTHORITY_DUE_NS // 8)
             signed[done] = cluster.api.field("ca.crt")
             if signed[done] != old:
@@ -177,7 +182,7 @@ async def test_D3_a_wipe_that_no_watch_saw_is_found_within_a_minute(cluster):
 
 
 async def test_two_replicas_that_race_share_one_authority(cluster):
-    waiting = []
+    waiting: list[str] = []
 
     def both_at_once(path):
         # a foreign replica was faster between our look and our write, once

@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import sys
+from typing import Any
 
 from sidecar.core.certificate_secret import authorities_in
 from sidecar.core.limits import DAY
@@ -29,7 +30,7 @@ async def start(cluster, *options, environ=None):
 
 async def lines_until(process, event):
     """Its lines up to the first of that event."""
-    lines = []
+    lines: list[dict[str, Any]] = []
     async with asyncio.timeout(WATCHDOG_S):
         while not lines or lines[-1]["event"] != event:
             line = await process.stdout.readline()
@@ -72,6 +73,7 @@ async def test_a_whole_life(cluster, tmp_path):
             await process.wait()
     # the lifetimes that are promised
     authorities = authorities_in(cluster.api.objects[SECRET], Issuer(["x"], LIFETIMES))
+    assert authorities is not None
     whole_ns = authorities.current.certificate.not_after_ns - authorities.current.certificate.not_before_ns
     assert 365 * DAY <= whole_ns < 366 * DAY
 
