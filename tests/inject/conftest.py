@@ -9,5 +9,5 @@ from tests.inject.rig import Cluster
 
 @pytest.fixture
 async def cluster(tmp_path):
-    async with asyncio.timeout(30), Cluster(tmp_path) as cluster:
+    async with asyncio.timeout(90), Cluster(tmp_path) as cluster:
         yield cluster

@@ -27,7 +27,7 @@ from tests.inject.api_server import CONFIGURATION, NAMESPACE, SERVICE, ApiServer
 LIFETIMES = Lifetimes(authority_ns=365 * DAY, leaf_ns=300 * DAY, backdate_ns=200 * DAY, overlap_ns=10 * MINUTE)
 LEAF_DUE_NS = (2 * 300 - 200) * DAY // 3  # after it was issued: two thirds of its whole life
 AUTHORITY_DUE_NS = (2 * 365 - 200) * DAY // 3
-WATCHDOG_S = 10
+WATCHDOG_S = 30  # of one wait: the failure of a test, never its pace
 
 
 def pod(**metadata: Any) -> dict[str, Any]:

@@ -200,6 +200,8 @@ async def test_two_replicas_that_race_share_one_authority(cluster):
     cluster.api.before_write = both_at_once
     await asyncio.gather(cluster.replica(), cluster.replica())
     assert waiting
+    assert ("certificates", "create: another replica was faster") in cluster.said
+    assert [message for event, message in cluster.said if event == "trouble"] == []
     assert cluster.api.objects[SECRET]["data"] == foreign["data"]
     assert set(cluster.api.bundles()) == {cluster.api.field("ca.crt")}
     for address in list(cluster.api.endpoints):

@@ -28,7 +28,7 @@ def untrusting():
 async def ask(injector, method="GET", path="/readyz", body=None, kind="application/json"):
     host, port = injector.addresses[0]
     async with (
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session,
+        aiohttp.ClientSession() as session,
         session.request(
             method,
             f"https://{host}:{port}{path}",
@@ -242,6 +242,7 @@ async def test_the_end_is_in_order(cluster):
         {**REVIEW, "request": {"uid": "7", "operation": "UPDATE", "resource": {"resource": "x"}}}
     ).encode()
     head = f"POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    assert "connection" not in (await ask(injector))[2]
     stopping = asyncio.ensure_future(injector.stop())
     await asyncio.sleep(0)
     status, text, headers = await ask(injector)
