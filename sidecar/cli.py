@@ -147,6 +147,25 @@ def demo(stays: bool) -> None:
     sys.exit(show.demo(stays))
 
 
+@cli.command()
+@click.option("--config", "path", metavar="FILE", envvar="SIDECAR_INJECT_CONFIG", help="Settings; without: defaults.")
+@click.option("--certificates", type=click.Choice(["self", "cert-manager", "files"]), default="self", show_default=True)
+@click.option("--certificate-dir", default="", metavar="DIR", help="tls.crt and tls.key, for the other two.")
+@click.option("--namespace", envvar="POD_NAMESPACE", required=True, help="The injector's own.")
+@click.option("--service", default="sidecar-injector", show_default=True, help="The Service that API servers call.")
+@click.option("--webhook-configuration", default="", metavar="NAME", help="Default: the service's name.")
+@click.option("--listen", default="[::]:10250", show_default=True, help="/mutate, /readyz and /healthz, with TLS.")
+@click.option("--metrics-listen", default="[::]:8080", show_default=True, help="/metrics.")
+@click.option("--linger", default="8s", show_default=True, help="How long to serve on after SIGTERM, unready.")
+@click.option("--report-uninjected", is_flag=True, help="Report pods that ask for a sidecar and have none.")
+def inject(path: str | None, **told: Any) -> None:  # noqa: ANN401  # click passes options by name
+    """Put a sidecar into pods: the admission webhook of a Kubernetes cluster."""
+    from sidecar import injecting
+    from sidecar.core.injector_options import Told
+
+    sys.exit(injecting.inject(path, Told(**told)))
+
+
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
     """A signal before there is anything to drain: leave at once, and in order."""
     sys.exit(0)

@@ -40,6 +40,7 @@ RANKS = [
             "checking",
             "demo",
             "doctor",
+            "injecting",
             "probing",
             "running",
             "serving",
