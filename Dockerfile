@@ -1,4 +1,5 @@
-# The image: Python, the pinned dependencies and sidecar, run by a numeric user that owns nothing in it.
+# The image of both roles, `serve` (in pods, and anywhere) and `inject` (the admission webhook): Python, the pinned
+# dependencies and sidecar, run by a numeric user that owns nothing in it. Every dependency has wheels for amd64 and arm64.
 # No pip, no setuptools, no compiler: what is not there cannot be misused (acceptance G1).
 
 FROM python:3.13-slim AS builder
@@ -26,15 +27,20 @@ RUN pip wheel --no-cache-dir --disable-pip-version-check --no-deps --no-build-is
 
 FROM python:3.13-slim
 
-LABEL org.opencontainers.image.title="sidecar" \
-      org.opencontainers.image.description="An LLM rate-limit proxy that runs beside one application"
-
 # The base image comes with pip and without byte code of the standard library.
 RUN python -m pip uninstall --yes --root-user-action ignore pip \
     && rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/ensurepip /usr/local/lib/python3*/site-packages/* \
     && python -m compileall -q -f --invalidation-mode unchecked-hash /usr/local/lib/python3*
 
 COPY --from=builder /opt/sidecar /opt/sidecar
+
+# Last, so that a new revision changes no layer below.
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="sidecar" \
+      org.opencontainers.image.description="An LLM rate-limit proxy that runs beside one application" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
 
 # PYTHONDONTWRITEBYTECODE stays unset: all byte code is there already, and the user below may not write any.
 ENV PATH=/opt/sidecar/bin:$PATH \
@@ -45,7 +51,7 @@ USER 65532:65532
 
 EXPOSE 8787 8788
 
-# The admin port where it is by default; on Kubernetes the probes of the pod do this.
+# The admin port where it is by default; on Kubernetes the probes of the pod do this, in either role.
 HEALTHCHECK --interval=30s --timeout=3s --start-period=5s --retries=3 \
     CMD ["python", "-c", "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 8788, timeout=2); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
 

@@ -16,7 +16,7 @@ from lib_pool import POOL, Account, Providers
 from lib_processes import LOGS, ROOT, SIDECAR, Process, free_port
 
 LITELLM = ROOT / "build" / "litellm" / "bin"
-_LITELLM_ENVIRON = {
+LITELLM_ENVIRON = {
     "HF_HUB_OFFLINE": "1",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_TELEMETRY": "False",
@@ -110,7 +110,7 @@ def _litellm(providers: Providers) -> Iterator[Endpoint]:
     path.write_text(_litellm_config(providers))
     words = [str(LITELLM / "litellm"), "--config", str(path), "--host", "127.0.0.1", "--port", str(port)]
     master_key = f"sk-{secrets.token_hex(32)}"  # without one it does not start
-    environ = _LITELLM_ENVIRON | {"LITELLM_MASTER_KEY": master_key}
+    environ = LITELLM_ENVIRON | {"LITELLM_MASTER_KEY": master_key}
     with Process("litellm", words, environ, f"http://127.0.0.1:{port}/health/liveliness"):
         yield Endpoint(f"http://127.0.0.1:{port}/v1", master_key, "fast")
 

@@ -6,6 +6,8 @@ What they print goes to build/bench/NAME.log, where the reason of a surprising f
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +23,8 @@ ROOT = Path(__file__).parents[1]
 LOGS = ROOT / "build" / "bench"
 SIDECAR = (sys.executable, "-m", "sidecar")
 _READY_S = 120  # LiteLLM alone takes 10 to 40 seconds to load
+# Ends a process also when the benchmark itself was killed; part of every Linux (util-linux)
+_LEASH = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
 
 
 def free_port() -> int:
@@ -31,22 +35,47 @@ def free_port() -> int:
 
 
 class Process:
-    """A process with a log of its own, ready once `ready_url` answers."""
+    """A process group with a log of its own, ready once `ready_url` answers; on `cores` alone where they are given."""
 
-    def __init__(self, name: str, words: Sequence[str], environ: Mapping[str, str], ready_url: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        words: Sequence[str],
+        environ: Mapping[str, str],
+        ready_url: str,
+        cores: frozenset[int] = frozenset(),
+    ) -> None:
         LOGS.mkdir(parents=True, exist_ok=True)
         self.name = name
         self.log = LOGS / f"{name}.log"
         kept = {each: os.environ[each] for each in ("PATH", "HOME", "LANG", "TMPDIR") if each in os.environ}
+        before = os.sched_getaffinity(0)
+        self._began_s = time.monotonic()
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                words, env={**kept, "PYTHONPATH": str(ROOT), **environ}, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
-            )
+            try:
+                if cores:
+                    os.sched_setaffinity(0, cores)  # is inherited, by its threads as well
+                self._process = subprocess.Popen(
+                    [*_LEASH, *words],
+                    env={**kept, "PYTHONPATH": str(ROOT), **environ},
+                    cwd=ROOT,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            finally:
+                os.sched_setaffinity(0, before)
+        self.ready_ms = 0.0  # from exec to the first good answer of `ready_url`
         try:
             self._await(ready_url)
         except BaseException:
             self.stop()
             raise
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started."""
+        return self._process.pid
 
     def __repr__(self) -> str:
         return f"<Process {self.name} pid={self._process.pid}>"
@@ -64,17 +93,25 @@ class Process:
         while self._process.poll() is None and time.monotonic() < give_up:
             try:
                 with urlopen(url, timeout=5):
+                    self.ready_ms = (time.monotonic() - self._began_s) * 1000
                     return
             except (URLError, OSError):
-                time.sleep(0.1)
+                time.sleep(0.001 if time.monotonic() < self._began_s + 2 else 0.05)
         raise RuntimeError(f"{self.name} did not get ready; see {self.log}")
 
     def stop(self) -> None:
-        """End it in order, and when it does not, at once. Harmless when called again."""
+        """End it in order, and when it does not, at once, with all it started. Harmless when called again."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
                 self._process.wait(10)
             except subprocess.TimeoutExpired:
-                self._process.kill()
+                self._signal(signal.SIGKILL)
                 self._process.wait()
+        self._signal(signal.SIGKILL)  # workers that outlived the one that started them
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            return

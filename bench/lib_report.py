@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from lib_processes import ROOT
+from lib_rounds import Disagreement
 
 RESULTS = ROOT / "bench" / "results"
 
@@ -76,3 +79,83 @@ def keep(name: str, text: str) -> Path:
     path = RESULTS / name
     path.write_text(text.rstrip("\n") + "\n")
     return path
+
+
+class Target(NamedTuple):
+    """One row of the targets (docs/performance.md), and what was measured of it. Met by no more than `most`."""
+
+    what: str
+    figure: float
+    most: float
+    unit: str = "x"
+
+    @property
+    def is_met(self) -> bool:
+        """Whether it is hit."""
+        return self.figure <= self.most
+
+    def __str__(self) -> str:
+        verdict = "hit" if self.is_met else f"MISSED by {self.figure / self.most - 1:.0%}"
+        return f"{self.what}: {self.figure:.3g} {self.unit} (target: at most {self.most:.3g} {self.unit}): {verdict}"
+
+
+def verdicts(targets: Sequence[Target]) -> str:
+    """The targets as a section of a result."""
+    return "\n".join(["## Targets", "", *(f"- {target}" for target in targets), ""])
+
+
+def say(text: str) -> None:
+    """Tell whoever watches; the result itself goes to standard output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Options(argparse.Namespace):
+    """What every script is told."""
+
+    quick: bool
+    full: bool
+    no_file: bool
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """The command line that all scripts have in common."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--quick", action="store_true", help="short rounds, few cells: to see that it works")
+    made.add_argument("--full", action="store_true", help="every cell, long rounds")
+    made.add_argument("--no-file", action="store_true", help="print the result without keeping it")
+    return made
+
+
+class Report(NamedTuple):
+    """A result: its text, its targets, and plots by the name of their file."""
+
+    name: str
+    text: str
+    targets: Sequence[Target] = ()
+    plots: Mapping[str, str] = {}
+
+
+def conclude(report: Report, options: Options) -> int:
+    """Print the result, keep it, say what was hit or missed; the exit code: 1 when a target is missed."""
+    shown = [f"![{name}]({name})\n" for name in report.plots]
+    text = "\n".join([report.text, *shown, *([verdicts(report.targets)] if report.targets else [])])
+    print(text)
+    if not options.no_file:
+        for name, plot in report.plots.items():
+            keep(name, plot)
+        say(f"kept in {keep(f'{report.name}.md', text)}")
+    for target in report.targets:
+        say(str(target))
+    return 0 if all(target.is_met for target in report.targets) else 1
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Run a script to its exit code. 2: nothing can be concluded, with the reason; whatever happens, processes end."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that blocks are left in order
+    try:
+        sys.exit(main())
+    except (Disagreement, RuntimeError) as error:
+        say(f"nothing to report: {error}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -13,25 +13,34 @@ from zoneinfo import ZoneInfoNotFoundError
 
 import msgspec
 
-from sidecar.admin.log import Event, LineLog
+from sidecar import __version__
+from sidecar.admin.live import Live
+from sidecar.admin.log import LineLog
+from sidecar.admin.metrics import Metrics
+from sidecar.admin.page import StatusPage
 from sidecar.admin.server import AdminServer
-from sidecar.core.access import Record, line_of, timestamp
+from sidecar.core.board import Counts, House, chains_of
 from sidecar.core.catalog import Catalog
 from sidecar.core.config import Address, Config, is_loopback
 from sidecar.core.entrance import Entrance, Rules, digest
 from sidecar.core.limits import MINUTE, SECOND
+from sidecar.core.metrics_table import PARTS
+from sidecar.core.overrides import overridden
 from sidecar.core.roster import Roster
 from sidecar.core.snapshot import Snapshot, compile_snapshot
 from sidecar.core.state import State
 from sidecar.core.status import status_of
+from sidecar.core.waits import waits
 from sidecar.credentials import Secrets, read_secrets
 from sidecar.edge.connection import EdgeTiming
 from sidecar.edge.lanes import DataLanes
 from sidecar.edge.listening import CannotListen, open_sockets
 from sidecar.gateway import Gateway
 from sidecar.interfaces import Clock, Store, Timer
-from sidecar.loading import fingerprint, load, watched
+from sidecar.loading import Located, fingerprint, load, waiting_for, watched
+from sidecar.observing import Observer
 from sidecar.persistence import Persistence
+from sidecar.scraping import Rooms, live
 from sidecar.store.memory import MemoryStore
 from sidecar.store.sqlite import SqliteStore
 from sidecar.upstream.pool import Pool
@@ -49,10 +58,16 @@ Identity = tuple[int, int, int, int] | None
 
 
 class Source(NamedTuple):
-    """Where the configuration comes from. `path` None: the environment."""
+    """Where the configuration comes from. `path` None: the environment.
+
+    `listen`, `admin`: in place of the configured addresses. `waits`: an absent file is waited for when it starts.
+    """
 
     path: str | None
     environ: Mapping[str, str]
+    listen: tuple[Address, ...] = ()
+    admin: Address | None = None
+    waits: bool = False
 
 
 class Prepared(NamedTuple):
@@ -71,9 +86,13 @@ def prepare(source: Source, catalog: Catalog, now_ns: int) -> Prepared | list[st
     # looked at before they are read, so that a change in between is seen as one
     seen = identities(watched(None, source.path))
     loaded = load(source.path, source.environ, catalog)
-    config = loaded.config
-    if config is None:
+    if loaded.is_absent and source.waits:
+        loaded = waiting_for(loaded)
+    if loaded.config is None:
         return [str(problem) for problem in loaded.problems]
+    config, clashes = overridden(loaded.config, source.listen, source.admin)
+    if clashes:
+        return [str(Located("command line", None, problem)) for problem in clashes]
     seen = identities(watched(config, source.path)) | seen
     secrets = read_secrets(config, source.environ)
     if secrets.problems:
@@ -85,7 +104,7 @@ def prepare(source: Source, catalog: Catalog, now_ns: int) -> Prepared | list[st
         return [f"{error.args[0]}: a provider's days begin there; install the system's time zone data (tzdata)"]
     snapshot = compile_snapshot(config, catalog, secrets.keys, zones)
     encoded = msgspec.json.encode(config)
-    warnings = (*loaded.warnings, *secrets.warnings)
+    warnings = loaded.warnings if loaded.is_absent else (*loaded.warnings, *secrets.warnings)
     name = hashlib.sha256(encoded).hexdigest()[:12]
     return Prepared(config, snapshot, _rules(config, secrets), warnings, name, seen)
 
@@ -118,20 +137,26 @@ class Sidecar:
     ) -> None:
         config = prepared.config
         self._source, self._prepared, self._catalog = source, prepared, catalog
-        self._clock, self._log = clock, log
+        self._clock = clock
         self._roster = Roster(prepared.snapshot, clock.now_ns())
+        self._observer = Observer(self._roster, clock, log)
+        self._tell = self._observer.tell
         self._entrance = Entrance(prepared.rules)
         self._admin_entrance = Entrance(_admin_rules(prepared))
         self._resolver = make_resolver(clock, config.dns.resolver)
         self._pool = Pool(clock, self._resolver, connect_timeout_ns=config.timeouts.connect)
-        self._gateway = Gateway(self._roster, self._entrance, self._pool, clock, self._finished)
+        self._gateway = Gateway(self._roster, self._entrance, self._pool, clock, self._observer.finished)
         self._gateway.warned = self._tell
         times = config.timeouts
         timing = EdgeTiming(times.client_headers, times.client_body, times.client_idle)
         self._lane = DataLanes(self._gateway, timing, clock)
-        self._admin = AdminServer(lambda: self._is_ready, self._status, self._admin_entrance)
+        self._house = House(self._roster, self._observer.activity, self._gateway.room.tickets, self._counts)
+        self.live = Live(self._house, clock)
+        self._admin = AdminServer(lambda: self._is_ready, self._status, self._admin_entrance, StatusPage(self.live))
         state = State(self._roster, self._gateway.ownership)
         self._persistence = Persistence(_store(config, clock.now_ns()), state, clock, self._tell)
+        rooms = Rooms(self._observer, self._gateway, self._entrance, self._pool, self._persistence)
+        self._admin.metrics = Metrics(lambda: live(rooms, self._prepared.hash, self._is_ready), PARTS)
         self._is_ready = False
         self._seen = prepared.seen
         self._look_timer: Timer | None = None
@@ -146,6 +171,7 @@ class Sidecar:
     async def start(self) -> None:
         """Take up what was kept, bind the ports, serve. Raises CannotKeep or CannotListen, in words for an operator."""
         await self._persistence.start()
+        self._observer.start()
         try:
             await self._bind(self._prepared.config)
         except CannotListen:
@@ -177,19 +203,20 @@ class Sidecar:
             await self._pool.close()
             await self._resolver.close()
             await self._admin.close()
-            self._tell("stopped", "bye")
-            self._log.flush()
+            self._observer.stop()
 
     def reload(self) -> bool:
         """Read everything again. A configuration with problems is refused, and the old one kept."""
         self._seen = identities(tuple(self._seen))
-        prepared = prepare(self._source, self._catalog, self._clock.now_ns())
+        # what was there once is not given up for nothing
+        prepared = prepare(self._source._replace(waits=False), self._catalog, self._clock.now_ns())
         if isinstance(prepared, list):
             for problem in prepared:
                 self._tell("reload_refused", problem)
             return False
         old, self._prepared = self._prepared, prepared
         self._gateway.reload(prepared.snapshot)
+        self._observer.reload()
         self._entrance.replace(prepared.rules)
         self._admin_entrance.replace(_admin_rules(prepared))
         self._seen = prepared.seen
@@ -202,6 +229,7 @@ class Sidecar:
     def _look(self) -> None:
         if identities(tuple(self._seen)) != self._seen:
             self.reload()
+        self._observer.look()
         self._look_again()
 
     def _look_again(self) -> None:
@@ -214,6 +242,9 @@ class Sidecar:
             "configuration": self._prepared.hash,
             "in_flight": self._entrance.inflight,
             "waiting": self._gateway.room.waiting,
+            "waits": waits(self._gateway.room.tickets(), now_ns),
+            "models": chains_of(self._house, now_ns),
+            "requests": self._observer.activity.since(0),
             "state": self._persistence.status(),
             "usage": self._gateway.totals,
             "accounts_merged": self._roster.accounts.merged,
@@ -222,15 +253,14 @@ class Sidecar:
         }
         return msgspec.json.encode(counts | {"providers": status})
 
-    def _finished(self, record: Record, now_ns: int) -> None:
-        self._log.request(line_of(record, now_ns))
+    def _counts(self) -> Counts:
+        state = "serving" if self._is_ready else "draining"
+        waiting, connections = self._gateway.room.waiting, self._pool.open
+        return Counts(state, __version__, self._prepared.hash, self._entrance.inflight, waiting, connections)
 
     def _warn(self, prepared: Prepared) -> None:
         for warning in prepared.warnings:
             self._tell("warning", warning)
-
-    def _tell(self, event: str, message: str, subject: str | None = None) -> None:
-        self._log.event(Event(timestamp(self._clock.now_ns()), event, message, subject))
 
 
 def _store(config: Config, now_ns: int) -> Store:

@@ -67,8 +67,10 @@ class Attempt:
             fit = shells.rejections.fit(candidate.target, job.call.heading.surface.endpoint, charge.at_ns)
             outgoing = prepare(job.call, job.request, candidate, job.snapshot.config.retry.strict, fit)
             self._outgoing, job.record.dropped = outgoing, outgoing.dropped
+            now_ns = shells.clock.now_ns()
+            job.record.sent_at(now_ns)
             timeouts = job.snapshot.config.timeouts
-            until_ns = charge.at_ns + (timeouts.headers if job.call.envelope.stream else timeouts.answer)
+            until_ns = now_ns + (timeouts.headers if job.call.envelope.stream else timeouts.answer)
             if until_ns > job.policy.deadline_ns:
                 until_ns = job.policy.deadline_ns
             origin = candidate.target.provider.origin

@@ -8,7 +8,7 @@ import click
 
 from sidecar.app import Prepared, Source, prepare
 from sidecar.catalog_file import read_catalog
-from sidecar.core.check_report import report
+from sidecar.core.check_report import notes, report
 from sidecar.core.variables import as_lines, variables
 from sidecar.serving import OK, USAGE, complain, environment
 
@@ -20,7 +20,7 @@ def check(path: str | None) -> int:
         return USAGE
     for line in report(prepared.snapshot):
         click.echo(line)
-    for warning in prepared.warnings:
+    for warning in (*prepared.warnings, *notes(prepared.snapshot)):
         click.echo(f"warning  {warning}")
     return OK
 

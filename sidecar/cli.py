@@ -1,6 +1,7 @@
 """The command line. What a command needs is imported when it runs: `sidecar --help` should not wait for aiohttp.
 
-Exit codes: 0; 64 for usage or configuration; 70 for our own fault; `run` exits as its command did.
+Exit codes: 0; 64 for usage or configuration; 70 for our own fault. `run` exits as its command did, `status` with 69
+when no sidecar answers, `doctor` with 1 when something is broken.
 """
 
 from __future__ import annotations
@@ -8,11 +9,14 @@ from __future__ import annotations
 import signal
 import sys
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from sidecar import __version__
+
+if TYPE_CHECKING:
+    from sidecar.core.config import Address
 
 _USAGE = 64
 _OUR_FAULT = 70
@@ -34,11 +38,27 @@ def cli() -> None:
 @cli.command()
 @_config
 @_loop
-def serve(path: str | None, loop: str) -> None:
+@click.option("--listen", metavar="HOST:PORT", help="Listen there, whatever the configuration says.")
+@click.option("--admin", metavar="HOST:PORT", help="Likewise for the admin port; *:8788 is every address.")
+@click.option("--wait-for-config", "waits", is_flag=True, help="If FILE is absent, answer 503 until it appears.")
+def serve(path: str | None, loop: str, listen: str | None, admin: str | None, waits: bool) -> None:
     """Serve until told to stop."""
     from sidecar import serving
+    from sidecar.app import Source
+    from sidecar.core.config_shape import with_twin
 
-    sys.exit(serving.serve(path, loop))
+    data, control = _address("--listen", listen), _address("--admin", admin)
+    source = Source(path, serving.environment(), with_twin(data) if data else (), control, waits)
+    sys.exit(serving.serve(source, loop))
+
+
+def _address(option: str, text: str | None) -> Address | None:
+    from sidecar.core.config_shape import read_address
+
+    address = read_address(text) if text is not None else None
+    if text is not None and address is None:
+        raise click.UsageError(f"{option}: an IP address and a port, such as 127.0.0.1:8787 or *:8788")
+    return address
 
 
 @cli.command()
@@ -49,6 +69,28 @@ def check(file: str | None, path: str | None) -> None:
     from sidecar import checking
 
     sys.exit(checking.check(file or path))
+
+
+@cli.command()
+@_config
+@click.option("--admin", metavar="ADDRESS", help="Where it listens, instead of what the configuration says.")
+@click.option("--json", "as_json", is_flag=True, help="The status as it is: JSON.")
+@click.option("--watch", is_flag=True, help="Again every two seconds, until Ctrl-C.")
+def status(path: str | None, admin: str | None, as_json: bool, watch: bool) -> None:
+    """Print what a running sidecar does now: quotas, keys, who waits, the last requests."""
+    from sidecar import watching
+
+    sys.exit(watching.status(path, admin, watching.Wish(as_json, watch)))
+
+
+@cli.command()
+@_config
+@click.option("--json", "as_json", is_flag=True, help="What was found, as JSON.")
+def doctor(path: str | None, as_json: bool) -> None:
+    """Test names, connections, certificates and keys without spending tokens, and say what to do."""
+    from sidecar import doctor as examining
+
+    sys.exit(examining.examine(path, as_json))
 
 
 @cli.command()
@@ -103,6 +145,25 @@ def demo(stays: bool) -> None:
     from sidecar import demo as show
 
     sys.exit(show.demo(stays))
+
+
+@cli.command()
+@click.option("--config", "path", metavar="FILE", envvar="SIDECAR_INJECT_CONFIG", help="Settings; without: defaults.")
+@click.option("--certificates", type=click.Choice(["self", "cert-manager", "files"]), default="self", show_default=True)
+@click.option("--certificate-dir", default="", metavar="DIR", help="tls.crt and tls.key, for the other two.")
+@click.option("--namespace", envvar="POD_NAMESPACE", required=True, help="The injector's own.")
+@click.option("--service", default="sidecar-injector", show_default=True, help="The Service that API servers call.")
+@click.option("--webhook-configuration", default="", metavar="NAME", help="Default: the service's name.")
+@click.option("--listen", default="[::]:10250", show_default=True, help="/mutate, /readyz and /healthz, with TLS.")
+@click.option("--metrics-listen", default="[::]:8080", show_default=True, help="/metrics.")
+@click.option("--linger", default="8s", show_default=True, help="How long to serve on after SIGTERM, unready.")
+@click.option("--report-uninjected", is_flag=True, help="Report pods that ask for a sidecar and have none.")
+def inject(path: str | None, **told: Any) -> None:  # noqa: ANN401  # click passes options by name
+    """Put a sidecar into pods: the admission webhook of a Kubernetes cluster."""
+    from sidecar import injecting
+    from sidecar.core.injector_options import Told
+
+    sys.exit(injecting.inject(path, Told(**told)))
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:

@@ -56,7 +56,7 @@ class Gateway:
         self.clock = clock
         self._finished = finished
         self.warned: Warned = _unheard
-        self._budget = RetryBudget(roster.snapshot.config.retry.budget)
+        self._budget = self.retry_budget = RetryBudget(roster.snapshot.config.retry.budget)
         self.ownership = Ownership()
         self.rejections = Rejections()
         self.totals = Totals()

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from sidecar.core.catalog import Catalog, Provider
-from sidecar.core.config import Config, KeyConfig, Known, KnownProvider, Problem, TokenRef
+from sidecar.core.config import Config, KeyConfig, Known, KnownProvider, Problem, ProviderConfig, TokenRef
 from sidecar.core.config_problems import build, problems
 from sidecar.core.variables import PLACEHOLDER_KEY
 from sidecar.yamlfile import Document, read_yaml
@@ -72,6 +72,17 @@ def load(path: str | None, environ: Mapping[str, str], catalog: Catalog) -> Load
         is_absent = isinstance(error, FileNotFoundError)
         return Loaded(None, (Located(path, None, problem),), path, is_absent=is_absent)
     return _from_text(content, path, catalog)
+
+
+def waiting_for(absent: Loaded) -> Loaded:
+    """In place of a file that is not there yet: a provider that is never called, because its key is not there either.
+
+    So every request is answered as it is where keys are missing: 503, naming what is missing.
+    """
+    warning = f"{absent.source} does not exist yet: requests are answered with 503 until it does"
+    key = KeyConfig("none", file=os.path.join(absent.source, "key"))  # below a file there is none
+    nobody = ProviderConfig("waiting-for-configuration", base_url="http://127.0.0.1:9/v1", keys=(key,), learn=False)
+    return Loaded(Config(providers=(nobody,)), (), absent.source, (warning,), is_absent=True)
 
 
 def known_from(catalog: Catalog) -> Known:

@@ -75,6 +75,11 @@ class Persistence:
         saved_at = None if self._saved_ns is None else timestamp(self._saved_ns)
         return Status(self._store.place, saved_at, self._problem)
 
+    @property
+    def standing(self) -> tuple[bool, int | None, bool]:
+        """Whether anything is kept at all, when it last held the present, whether it cannot be written."""
+        return self._store.place is not None, self._saved_ns, self._problem is not None
+
     def _save_later(self) -> None:
         if self._is_open:
             self._timer = self._clock.call_at(self._clock.now_ns() + EVERY_NS, self._begin)

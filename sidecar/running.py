@@ -23,7 +23,8 @@ def run(path: str | None, loop: str, command: tuple[str, ...]) -> int:
     async def body(sidecar: Sidecar) -> int:
         return await _run(sidecar, command, environ)
 
-    return run_sidecar(Source(path, environ), loop, body, _discard, _ON_ANY_PORT if path is None else None)
+    source = Source(path, environ, _ON_ANY_PORT, _ON_ANY_PORT[0]) if path is None else Source(path, environ)
+    return run_sidecar(source, loop, body, _discard)
 
 
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT)

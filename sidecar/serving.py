@@ -13,14 +13,12 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 
-import msgspec
 import uvloop
 
 from sidecar.admin.log import LineLog, write_stdout
 from sidecar.app import Sidecar, Source, prepare
 from sidecar.catalog_file import read_catalog
 from sidecar.clock import LoopClock
-from sidecar.core.config import Address
 from sidecar.edge.listening import CannotListen
 from sidecar.interfaces import CannotKeep
 
@@ -31,18 +29,13 @@ OUR_FAULT = 70
 Body = Callable[[Sidecar], Awaitable[int]]
 
 
-def serve(path: str | None, loop: str) -> int:
-    """Serve the configuration at `path` (None: the environment's) until a signal; the exit code."""
-    return run(Source(path, environment()), loop, until_signalled, write_stdout)
+def serve(source: Source, loop: str) -> int:
+    """Serve that configuration until a signal; the exit code."""
+    return run(source, loop, until_signalled, write_stdout)
 
 
-def run(
-    source: Source, loop: str, body: Body, sink: Callable[[bytes], None], listen: tuple[Address, ...] | None = None
-) -> int:
-    """Start a sidecar, let `body` do its work, stop the sidecar; the exit code that `body` returns, or 64.
-
-    `listen`: instead of the configured addresses, with an admin port of any number.
-    """
+def run(source: Source, loop: str, body: Body, sink: Callable[[bytes], None]) -> int:
+    """Start a sidecar, let `body` do its work, stop the sidecar; the exit code that `body` returns, or 64."""
     catalog = read_catalog()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None) as runner:
         clock = LoopClock(runner.get_loop())
@@ -50,10 +43,6 @@ def run(
         if isinstance(prepared, list):
             complain(prepared)
             return USAGE
-        if listen is not None:
-            prepared = prepared._replace(
-                config=msgspec.structs.replace(prepared.config, listen=listen, admin=Address("127.0.0.1", 0))
-            )
         found = prepared
         return runner.run(_run(lambda: Sidecar(source, found, catalog, clock, LineLog(sink)), body))
 

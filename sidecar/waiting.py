@@ -7,7 +7,7 @@ line. No polling, no herd: each release wakes exactly the requests it admitted. 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sidecar.core.backlog import Backlog
 from sidecar.core.keys import Candidate
@@ -31,6 +31,10 @@ class WaitingRoom:
     def waiting(self) -> int:
         """How many requests wait now."""
         return self._lines.waiting
+
+    def tickets(self) -> Iterable[Ticket]:
+        """Who waits now, in no order; for the status page."""
+        return tuple(self._wakers)
 
     async def wait(
         self, places: Sequence[tuple[Candidate, Cost]], until_ns: int, number: int

@@ -8,7 +8,9 @@ from tests.processes import COMMAND, ROOT, WATCHDOG_S, Running, Serving, Sim, ca
 
 KEY = "gsk_0nlyForTheProvider"
 PROVIDER = "providers: [{name: groq, keys: [{name: main, env: GROQ_API_KEY}]}]\n"
-EXAMPLES = sorted(path.name for path in (ROOT / "conf").glob("*.yaml") if path.name != "providers.yaml")
+EXAMPLES = sorted(
+    path.name for path in (ROOT / "conf").glob("*.yaml") if path.name not in ("providers.yaml", "alerts.yaml")
+)
 
 
 def sidecar(*words, environ=None):

@@ -88,3 +88,16 @@ def test_secrets_lying_about_stay_outside():
     wanted = {rule[1:].split("/")[0] for rule in rules if rule.startswith("!")}
     copied = {name for rest in _of("COPY", STAGES[0]) for name in rest.split()[:-1]}
     assert copied == wanted
+
+
+def test_both_roles_start_from_one_entry_and_the_labels_say_what_it_is():
+    assert _of("ENTRYPOINT") == ['["sidecar"]']  # `serve` by itself; the manifests say `inject`
+    labels = " ".join(_of("LABEL"))
+    for name in ("title", "description", "version", "revision"):
+        assert f"org.opencontainers.image.{name}=" in labels
+    assert "HEALTHCHECK" in [word for word, _ in FINAL]
+
+
+def test_nothing_ties_it_to_one_machine_type():
+    assert "--platform" not in TEXT
+    assert not re.search(r"amd64|x86_64|aarch64", re.sub(r"(?m)^#.*", "", TEXT))

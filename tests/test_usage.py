@@ -17,6 +17,7 @@ from sidecar.sim.config import SimConfig
 from sidecar.sim.faults import Fault
 from tests.fakes import FakeClock
 from tests.rig import CHAT, WATCHDOG_S, DrivenClock, chat, pump, running, until
+from tests.scraping import scrape
 
 ONE = """
 providers:
@@ -265,6 +266,9 @@ async def test_I2_the_sum_is_the_bill_to_the_token_and_what_is_not_known_is_coun
         broken_off = sum(row.faulted.get("cut", 0) for row in rows)
         assert broken_off >= cut + lost
         assert usage["unknown_answers"] == broken_off + gone + mute
+        told = await scrape(rig)
+        assert told.by("type", "sidecar_tokens_total") == {"input": billed[0] - speech, "output": billed[1]}
+        assert told.sum("sidecar_answers_without_usage_total") == broken_off + gone + mute
 
 
 async def test_I2_an_answer_without_a_word_is_paid_for_but_not_the_next_one_s(tmp_path):

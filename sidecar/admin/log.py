@@ -28,12 +28,14 @@ def write_stdout(lines: bytes) -> None:
 
 
 class Event(msgspec.Struct, omit_defaults=True):
-    """Something an operator should know that is no request."""
+    """Something an operator should know that is no request. `reason`, `until`: of what is not called for a while."""
 
     time: str
     event: str
     message: str
     subject: str | None = None
+    reason: str | None = None
+    until: str | None = None
 
 
 class LineLog:

@@ -33,12 +33,18 @@ class Record(msgspec.Struct):
     key: str | None = None
     attempts: int = 0
     wait_ns: int = 0
+    ours_ns: int | None = None  # from its arrival until it was first sent, less the wait; None: it never was
     status: int = 0
     outcome: str = ""
     content_ns: int | None = None  # when the first content had come
     usage: Usage | None = None
     dropped: tuple[str, ...] = ()
     trail: tuple[Step, ...] = ()
+
+    def sent_at(self, now_ns: int) -> None:
+        """It goes to a provider; only the first time counts."""
+        if self.ours_ns is None:
+            self.ours_ns = now_ns - self.arrived_ns - self.wait_ns
 
 
 class Line(msgspec.Struct, omit_defaults=True):
@@ -58,6 +64,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     key: str | None = None
     attempts: int = 0
     wait_ms: float = 0
+    overhead_ms: float | None = None
     first_content_ms: float | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
@@ -70,6 +77,7 @@ def line_of(record: Record, now_ns: int) -> Line:
     """The line of a request that ended at `now_ns`."""
     usage = record.usage
     content_ns = record.content_ns
+    ours_ns = overhead_ns(record, now_ns)
     return Line(
         time=timestamp(record.arrived_ns),
         id=record.id,
@@ -85,6 +93,7 @@ def line_of(record: Record, now_ns: int) -> Line:
         key=record.key,
         attempts=record.attempts,
         wait_ms=_milliseconds(record.wait_ns),
+        overhead_ms=None if ours_ns is None else _milliseconds(ours_ns),
         first_content_ms=None if content_ns is None else _milliseconds(content_ns - record.arrived_ns),
         tokens_in=None if usage is None else usage.input_tokens,
         tokens_out=None if usage is None else usage.output_tokens,
@@ -92,6 +101,16 @@ def line_of(record: Record, now_ns: int) -> Line:
         trail=record.trail,
         caller=record.caller,
     )
+
+
+def overhead_ns(record: Record, now_ns: int) -> int | None:
+    """What we added to a request that ended at `now_ns`: all before it was first sent but the wait for quota, and of a
+    plain answer that was read whole all after it was there; anything else is passed on piece by piece, as it comes.
+    None: it was never sent."""
+    is_whole = record.usage is not None and not record.is_streamed
+    if record.ours_ns is None or record.content_ns is None or not is_whole:
+        return record.ours_ns
+    return record.ours_ns + now_ns - record.content_ns
 
 
 def _milliseconds(duration_ns: int) -> float:

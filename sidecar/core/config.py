@@ -28,8 +28,11 @@ Name = Annotated[str, Meta(extra={"kind": "name"})]
 ModelId = Annotated[str, Meta(extra={"kind": "model"})]
 
 
+ANY = "*"  # every address of the machine, of IPv4 and, where it exists, of IPv6
+
+
 class Address(msgspec.Struct, frozen=True):
-    """Where to listen: an IP address without brackets and a port (0 = any free one).
+    """Where to listen: an IP address without brackets, or `*`, and a port (0 = any free one).
 
     `is_optional`: added by us beside 127.0.0.1, so skipped without complaint where IPv6 does not exist.
     """
@@ -157,6 +160,13 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str | None = None  # a container often has no disk to write to, and the first answers teach most of it again
 
 
+class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which requests leave a line in the log. What did not end well, or needed more than one attempt, always does."""
+
+    sample: Annotated[float, Meta(ge=0, le=1)] = 1.0  # a line costs less than the request it is about
+    slow: DurationOrZero = 30 * SECOND  # longer than nearly every answer: somebody will ask why
+
+
 class TokenRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where one token that callers must send is found. Exactly one of `env` and `file`."""
 
@@ -188,6 +198,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hedge: Hedge = Hedge()
     dns: Dns = Dns()
     state: State = State()
+    log: Log = Log()
     auth: Auth = Auth()
 
 
@@ -219,6 +230,7 @@ def is_loopback(address: Address) -> bool:
 
 
 __all__ = [
+    "ANY",
     "Address",
     "Auth",
     "Body",
@@ -230,6 +242,7 @@ __all__ = [
     "Known",
     "KnownProvider",
     "Limit",
+    "Log",
     "ModelConfig",
     "Problem",
     "ProviderConfig",

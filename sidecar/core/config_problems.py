@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import SplitResult, urlsplit
 
-from sidecar.core.config import Address, Config, Known, KnownProvider, Problem, ProviderConfig, is_loopback
+from sidecar.core.config import ANY, Address, Config, Known, KnownProvider, Problem, ProviderConfig, is_loopback
 from sidecar.core.config_limits import limit_problems
 from sidecar.core.config_shape import item, nearest, shape
 from sidecar.core.secret import looks_like_secret
@@ -52,7 +52,7 @@ def _contains(outer: str, inner: str) -> bool:
 
 
 def _meaning(config: Config, known: Known) -> Iterator[Problem]:
-    yield from _address_problems(config)
+    yield from address_problems(config)
     yield from _provider_problems(config, known)
     yield from _model_problems(config)
     yield from _timing_problems(config)
@@ -60,7 +60,8 @@ def _meaning(config: Config, known: Known) -> Iterator[Problem]:
     yield from _auth_problems(config)
 
 
-def _address_problems(config: Config) -> Iterator[Problem]:
+def address_problems(config: Config) -> Iterator[Problem]:
+    """What is wrong with where it would listen."""
     if not config.listen:
         yield Problem("listen", "no address to listen on", "leave it out for 127.0.0.1:8787")
     exposed = [str(address) for address in config.listen if address.host and not is_loopback(address)]
@@ -84,7 +85,7 @@ def _overlap(one: Address, other: Address) -> bool:
 
 def _covers(one: Address, other: Address) -> bool:
     is_same_family = (":" in one.host) == (":" in other.host)  # asyncio binds IPv6 sockets for IPv6 alone
-    return one.host == other.host or (one.host in _ANY and is_same_family)
+    return one.host in (other.host, ANY) or (one.host in _ANY and is_same_family)
 
 
 def _provider_problems(config: Config, known: Known) -> Iterator[Problem]:

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import inspect
 
 from sidecar.core import units
-from sidecar.core.config import Address, Config, Problem
+from sidecar.core.config import ANY, Address, Config, Problem
 from sidecar.core.secret import looks_like_secret
 
 # Sections of design.md that do nothing yet: refused plainly, because a setting that is silently inert is worse.
@@ -149,9 +149,7 @@ def _one_or_many(tree: object, wanted: inspect.VarTupleType, path: str, found: l
     if isinstance(tree, list | tuple):
         return _list(tree, wanted.item_type, path, found)
     one = _read(tree, wanted.item_type, path, found)
-    if isinstance(one, Address) and one.host == "127.0.0.1" and one.port:
-        return [one, Address("::1", one.port, is_optional=True)]
-    return one if one is _WRONG else [one]
+    return list(with_twin(one)) if isinstance(one, Address) else one if one is _WRONG else [one]
 
 
 def _literal(tree: object, wanted: inspect.LiteralType, path: str, found: list[Problem]) -> object:
@@ -236,12 +234,19 @@ def _shown(tree: object) -> str:
     return f'"{tree}"' if is_showable else f"a text of {len(tree)} characters"
 
 
-def _address(text: str) -> Address | None:
+def with_twin(address: Address) -> tuple[Address, ...]:
+    """An address given alone, and the same on IPv6's loopback where it is IPv4's: `localhost` may be either."""
+    is_alone = address.host != "127.0.0.1" or not address.port
+    return (address,) if is_alone else (address, Address("::1", address.port, is_optional=True))
+
+
+def read_address(text: str) -> Address | None:
+    """The address in a text such as `127.0.0.1:8787`, `[::1]:8787` or `*:8787`; None when it is none."""
     host, separator, port = text.rpartition(":")
     if not separator or not _PORT.fullmatch(port) or int(port) > 65535:
         return None
-    if host == "localhost":
-        return Address("127.0.0.1", int(port))
+    if host in ("localhost", ANY):
+        return Address(ANY if host == ANY else "127.0.0.1", int(port))
     is_bracketed = host.startswith("[") and host.endswith("]")
     try:
         parsed = ipaddress.ip_address(host[1:-1] if is_bracketed else host)
@@ -258,7 +263,7 @@ _KINDS = {
     "duration": _Kind(units.parse_duration, units.DURATION_GRAMMAR, units.format_duration),
     "size": _Kind(units.parse_size, units.SIZE_GRAMMAR, units.format_size),
     "address": _Kind(
-        _address, "an IP address and a port, such as 127.0.0.1:8787, '[::1]:8787' or 0.0.0.0:8787 (all interfaces)"
+        read_address, "an IP address and a port, such as 127.0.0.1:8787, '[::1]:8787' or '*:8787' (all interfaces)"
     ),
     "name": _Kind(_matching(_NAME), "a name of at most 64 letters, digits, dots, dashes and underscores"),
     "model": _Kind(_matching(_MODEL), "a model's name without spaces"),

@@ -77,6 +77,13 @@ class Ledger:
             names[quota] = model
         return names
 
+    def models(self) -> dict[Quota, list[str]]:
+        """Every model that draws on each quota: one, where no pool is."""
+        models: dict[Quota, list[str]] = {}
+        for (_, model), quota in (*self._known.items(), *self._unknown.items()):
+            models.setdefault(quota, []).append(model)
+        return models
+
     def __iter__(self) -> Iterator[Quota]:
         """Every quota there is."""
         return iter(self._quotas.values())

@@ -33,10 +33,11 @@ class Place(NamedTuple):
 class Ticket:
     """One waiting request, made by `Lines.enlist`. `number`: its place among all requests, by arrival."""
 
-    __slots__ = ("charge", "counted", "granted", "left", "lines", "number", "places", "quotas")
+    __slots__ = ("charge", "counted", "granted", "left", "lines", "number", "places", "quotas", "since_ns")
 
-    def __init__(self, number: int, places: tuple[Place, ...]) -> None:
+    def __init__(self, number: int, places: tuple[Place, ...], since_ns: int = 0) -> None:
         self.number = number
+        self.since_ns = since_ns  # when it was enlisted (Unix ns)
         self.places = places  # one for each quota
         self.quotas = frozenset(place.quota for place in places)
         self.counted: Least | None = None  # in the backlog
@@ -170,7 +171,7 @@ class Lines:
         distinct: dict[Quota, Place] = {}
         for place in places:
             distinct.setdefault(place.quota, place)
-        ticket = Ticket(number, tuple(distinct.values()))
+        ticket = Ticket(number, tuple(distinct.values()), now)
         ticket.counted = self.backlog.add(ticket.quotas, [least(place.quota, place.cost) for place in ticket.places])
         for quota, place in distinct.items():
             quota.line.enlist(ticket, place)

@@ -36,10 +36,20 @@ class RetryBudget:
         slot = now_ns // _SLOT_NS
         if slot != self._slot:
             self._turn(slot)
-        if sum(self._retries) >= max(_ALWAYS, int(self.share * sum(self._requests))):
+        if sum(self._retries) >= self._allowed():
             return False
         self._retries[slot % _SLOTS] += 1
         return True
+
+    def spent(self, now_ns: int) -> tuple[int, int]:
+        """Retries of the last minute, and how many there may be."""
+        slot = now_ns // _SLOT_NS
+        if slot != self._slot:
+            self._turn(slot)
+        return sum(self._retries), self._allowed()
+
+    def _allowed(self) -> int:
+        return max(_ALWAYS, int(self.share * sum(self._requests)))
 
     def _turn(self, slot: int) -> None:
         for stale in range(max(self._slot + 1, slot - _SLOTS + 1), slot + 1):

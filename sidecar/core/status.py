@@ -10,7 +10,7 @@ import msgspec
 from sidecar.core.breaker import Breaker, State
 from sidecar.core.health import FOREVER_NS, Standing
 from sidecar.core.limits import SECOND
-from sidecar.core.quota import Quota
+from sidecar.core.quota import Quota, WindowView
 from sidecar.core.roster import Roster
 from sidecar.core.snapshot import Key, Provider
 
@@ -87,15 +87,32 @@ def status_of(roster: Roster, now_ns: int) -> list[ProviderStatus]:
     quotas: dict[str, list[Quota]] = {}
     for quota in roster.ledger:
         quotas.setdefault(quota.account, []).append(quota)
-    return [_provider(roster, provider, quotas, now_ns) for provider in roster.snapshot.providers.values()]
+    benches = _benches(roster, now_ns)
+    return [_provider(roster, provider, (quotas, benches), now_ns) for provider in roster.snapshot.providers.values()]
 
 
-def _provider(roster: Roster, provider: Provider, quotas: dict[str, list[Quota]], now_ns: int) -> ProviderStatus:
+_Quotas = dict[str, list[Quota]]  # by account
+_Benches = dict[str, dict[str, Bench]]  # by key, then by model
+
+
+def _benches(roster: Roster, now_ns: int) -> _Benches:
+    """What stands against keys at single models: gone through once, not once for each key."""
+    benches: _Benches = {}
+    for name, standing in roster.health.key_models.items():
+        bench = _bench(standing, now_ns)
+        if bench is not None:
+            ident, _, model = name.partition(" ")
+            benches.setdefault(ident, {})[model] = bench
+    return benches
+
+
+def _provider(roster: Roster, provider: Provider, found: tuple[_Quotas, _Benches], now_ns: int) -> ProviderStatus:
+    quotas, benches = found
     accounts = dict.fromkeys(key.account for key in provider.keys)
     return ProviderStatus(
         name=provider.name,
         url=provider.url,
-        keys=[_key(roster, key, now_ns) for key in provider.keys],
+        keys=[_key(roster, key, benches.get(key.ident, {}), now_ns) for key in provider.keys],
         accounts={
             account.partition("/")[2]: [_quota(quota, now_ns) for quota in quotas.get(account, [])]
             for account in accounts
@@ -119,12 +136,7 @@ def _provider(roster: Roster, provider: Provider, quotas: dict[str, list[Quota]]
     )
 
 
-def _key(roster: Roster, key: Key, now_ns: int) -> KeyStatus:
-    at_models = {
-        name.partition(" ")[2]: bench
-        for name, standing in roster.health.key_models.items()
-        if name.partition(" ")[0] == key.ident and (bench := _bench(standing, now_ns)) is not None
-    }
+def _key(roster: Roster, key: Key, at_models: dict[str, Bench], now_ns: int) -> KeyStatus:
     standing = roster.health.keys.of(key.ident, now_ns)
     account = key.account.partition("/")[2]
     return KeyStatus(key.name, account, key.is_present, _bench(standing, now_ns), at_models)
@@ -145,20 +157,17 @@ def _breaker(breaker: Breaker, now_ns: int) -> BreakerStatus:
 
 
 def _quota(quota: Quota, now_ns: int) -> QuotaStatus:
-    windows = [
-        Window(
-            view.axis.name.lower(),
-            view.window_ns // SECOND,
-            view.limit,
-            view.remaining,
-            _seconds(view.resets_at - now_ns),
-            view.source.value,
-            None if view.drift is None else view.drift / 10,
-        )
-        for view in quota.views(now_ns)
-    ]
+    windows = [window_of(view, now_ns) for view in quota.views(now_ns)]
     cooldown = _seconds(quota.cooldown_until - now_ns)
     return QuotaStatus(quota.model, quota.inflight, quota.line.waiting, windows, quota.concurrency, cooldown)
+
+
+def window_of(view: WindowView, now_ns: int) -> Window:
+    """A window as it is told."""
+    drift = None if view.drift is None else view.drift / 10
+    resets_in_s = _seconds(view.resets_at - now_ns)
+    counts = view.axis.name.lower()
+    return Window(counts, view.window_ns // SECOND, view.limit, view.remaining, resets_in_s, view.source.value, drift)
 
 
 def _seconds(duration_ns: int) -> float:

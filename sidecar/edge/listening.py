@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Sequence
 
-from sidecar.core.config import Address
+from sidecar.core.config import ANY, Address
 
 _NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT, errno.EPFNOSUPPORT})
 _REMEDIES = {
@@ -59,16 +59,32 @@ def _bound_or_left_out(address: Address) -> socket.socket | None:
 
 
 def _bound(address: Address) -> socket.socket:
+    if address.host == ANY:
+        return _bound_anywhere(address.port)
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    # [::] is to mean IPv6 alone, so that 0.0.0.0 beside it is no conflict
+    return _bound_in(family, address.host, address.port, is_v6_only=True)
+
+
+def _bound_anywhere(port: int) -> socket.socket:
+    """One socket for both families; for IPv4 alone where the system has no other."""
+    try:
+        return _bound_in(socket.AF_INET6, "::", port, is_v6_only=False)
+    except OSError as error:
+        if error.errno not in _NO_IPV6:
+            raise
+    return _bound_in(socket.AF_INET, "0.0.0.0", port, is_v6_only=False)
+
+
+def _bound_in(family: socket.AddressFamily, host: str, port: int, *, is_v6_only: bool) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setblocking(False)
         # a restart must not wait for the connections of the process before it to leave TIME_WAIT
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            # [::] is to mean IPv6 alone, so that 0.0.0.0 beside it is no conflict
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.bind((address.host, address.port))
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(is_v6_only))
+        bound.bind((host, port))
     except BaseException:
         bound.close()
         raise

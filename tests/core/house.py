@@ -15,9 +15,12 @@ from sidecar.core.errors import Refusal
 from sidecar.core.http import Request
 from sidecar.core.keys import Keys
 from sidecar.core.limits import DAY, SECOND
+from sidecar.core.metrics import Connections, Inside, Kept, Live, Retries
 from sidecar.core.roster import Roster
 from sidecar.core.secret import Secret
 from sidecar.core.snapshot import Snapshot, Target, compile_snapshot
+from sidecar.core.tally import Tally
+from sidecar.core.usage import Totals
 from sidecar.core.windows import Calendar
 from sidecar.loading import known_from
 
@@ -96,3 +99,24 @@ def target_of(roster: Roster, name: str) -> Target:
     """`provider/model` as a target."""
     provider, _, model = name.partition("/")
     return Target(roster.snapshot.providers[provider], model)
+
+
+def live_of(roster: Roster, tally: Tally) -> Live:
+    """The state of a quiet process with that roster, a second after NOW, as a scrape is made of it."""
+    return Live(
+        now_ns=NOW + SECOND,
+        roster=roster,
+        tally=tally,
+        totals=Totals(),
+        inside=Inside(1, 4000, 100, 1 << 28),
+        waiting=0,
+        most_waiting=1000,
+        connections=Connections(1, 1, 0),
+        kept=Kept(False, None, False),
+        retries=Retries(0, 10),
+        events={},
+        ambiguous=0,
+        config="0123456789ab",
+        version="0",
+        is_ready=True,
+    )

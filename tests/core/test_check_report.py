@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.check_report import report
+from sidecar.core.check_report import notes, report
 from tests.core.house import roster_of, snapshot_of
 
 TEXT = """
@@ -32,6 +32,10 @@ models:
 REPORT = """\
 listen   http://127.0.0.1:8787/v1, http://[::1]:8787/v1
 admin    http://127.0.0.1:9
+wait     up to 20s in line for quota, at most 1000 at once; then 429 with Retry-After
+retry    at most 6 attempts for each request, over all targets
+state    in memory: what was used is forgotten at a restart
+callers  whoever reaches the port
 
 provider groq   https://api.groq.com/openai/v1
   speaks groq; limits are learned as well
@@ -74,7 +78,12 @@ provider custom   http://[::1]:9/v1
   limit  none
 
 model    fast -> groq/x -> gemini/pro -> gemini/flash -> ollama/y
+  first  groq/x   2 of 3 keys, 1 account
+  then   gemini/pro   1 of 1 keys, 1 account
+  then   gemini/flash   1 of 1 keys, 1 account
+  then   ollama/y   needs no key
 model    slow -> groq/x
+  first  groq/x   2 of 3 keys, 1 account
 """
 
 
@@ -103,3 +112,36 @@ def test_G3_no_secret_is_printed():
 
 def test_without_models_nothing_is_said_of_them():
     assert not any(line.startswith("model") for line in report(snapshot_of("providers: [{name: ollama}]\n")))
+
+
+MORE = """
+providers:
+  - name: groq
+    keys: [{name: a, env: A}, {name: b, env: B}]
+    limits: [{model: "lama*", rpm: 1}, {model: "llama-3.3*", rpm: 1}, {model: x, rpm: 1}, {rpm: 9}]
+  - {name: own, base_url: "http://127.0.0.1:9/v1"}
+models: [{name: fast, chain: [groq/x]}]
+wait: {max: 0s}
+state: {path: /var/lib/sidecar.db}
+auth: {tokens: [{env: T}]}
+"""
+
+
+def test_A24_what_is_silently_inert_is_told():
+    assert list(notes(snapshot_of(TEXT))) == [
+        "providers[3]: custom is in no chain; only who asks for `custom/MODEL` gets there"
+    ]
+    found = list(notes(snapshot_of(MORE, missing=("a", "b"))))
+    assert [note.partition(":")[0] for note in found] == ["model fast", "providers[0].limits[0]", "providers[1]"]
+    assert "'lama*'" in found[1]
+
+
+def test_what_callers_will_meet():
+    lines = list(report(snapshot_of(MORE, missing=("a", "b"))))
+    for line in (
+        "wait     not at all: 429 with Retry-After as soon as no target admits",
+        "state    /var/lib/sidecar.db",
+        "callers  need one of 1 tokens",
+        "  first  groq/x   NO KEY: passed over",
+    ):
+        assert line in lines

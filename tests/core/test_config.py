@@ -88,6 +88,8 @@ def test_H6_defaults_are_golden():
         "hedge.after": None,
         "dns.resolver": "auto",
         "state.path": None,
+        "log.sample": 1.0,
+        "log.slow": 30 * second,
         "auth.tokens[].env": None,
         "auth.tokens[].file": None,
         "auth.hosts": (),

@@ -1,0 +1,158 @@
+"""Does a request cost more when there are more keys, more models, more open connections?
+
+Processor time for each request, with everything on, in interleaved rounds: with 1, 10, 100 and 1,000 keys of as many
+accounts; with requests for 1, 10, 100 and 1,000 models in turn; while 0, 100, 1,000 and 5,000 other connections are
+open and idle. All sidecars run at once, and one after the other is loaded.
+"""
+
+from __future__ import annotations
+
+import resource
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from lib_gateways import Door, sidecar, sidecar_config
+from lib_machine import Cores, split_cores
+from lib_report import Options, Report, Setting, Target, conclude, heading, parser, run, say, setting, table
+from lib_rounds import SPREAD, Plan, Round, median, ratio, take
+from lib_svg import Plot, bars
+from lib_upstream import MODEL, Upstream, static
+from lib_wrk import Load, body_of, burst
+
+_COUNTS = (1, 10, 100, 1000)
+_IDLE = (0, 100, 1000, 5000)
+_MOST = 1.1
+_SPREAD = 0.25  # where no target is judged
+_WARM_S = 2  # every model is asked for once at least: its quotas are made then
+_SMALL = Load((body_of(250),))
+
+
+class Case(NamedTuple):
+    """One of several that are compared: what there are so many of, and how it is loaded."""
+
+    door: Door
+    load: Load = _SMALL
+    idle: int = 0
+
+
+class Series(NamedTuple):
+    """What was found about one question. `names` in order; ratios are to the first."""
+
+    title: str
+    rounds: list[Round]
+
+    @property
+    def names(self) -> list[str]:
+        """The cases, the smallest first."""
+        return list(self.rounds[0])
+
+    def told(self) -> str:
+        """As a table."""
+        first = self.names[0]
+        rows = [[n, f"{median(self.rounds, n):.1f}", f"{ratio(self.rounds, n, first).median:.3f}"] for n in self.names]
+        return f"## {self.title}\n\n{table((self.title, 'CPU µs per request', f'x {first}'), rows)}\n"
+
+
+def _take(title: str, cases: Mapping[str, Case], pace: tuple[int, int], spread: float = _SPREAD) -> Series:
+    rounds, seconds = pace
+
+    def once(name: str) -> float:
+        case = cases[name]
+        with _idle(case.door, case.idle):
+            return burst(case.door, case.load, seconds).cpu_us
+
+    say(title)
+    names = list(cases)
+    for case in cases.values():
+        burst(case.door, case.load, _WARM_S)
+    return Series(
+        title, [_ordered(each, names) for each in take(Plan(rounds, ((names[-1], names[0]),), spread), names, once)]
+    )
+
+
+def _ordered(figures: Round, names: Sequence[str]) -> Round:
+    return {name: figures[name] for name in names}
+
+
+@contextmanager
+def _idle(door: Door, count: int) -> Iterator[None]:
+    """So many connections that ask nothing."""
+    parts = urlsplit(door.url)
+    with ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(socket.create_connection((parts.hostname, parts.port), timeout=10))
+        yield
+
+
+def _models(count: int) -> tuple[str, Load]:
+    """A configuration of so many names, and requests for each in turn."""
+    names = [f"model-{at}" for at in range(count)]
+    lines = "".join(f"  - {{name: {name}, chain: [groq/{MODEL}-{name}]}}\n" for name in names)
+    return f"models:\n{lines}", Load(tuple(body_of(250, name) for name in names * 2))
+
+
+def _start(stack: ExitStack, name: str, config: str, where: tuple[Upstream, Cores]) -> Door:
+    upstream, cores = where
+    return stack.enter_context(sidecar(f"scale-{name}", config, upstream, cores.proxy))
+
+
+def _measure(
+    where: tuple[Upstream, Cores], pace: tuple[int, int], counts: Sequence[int], idle: Sequence[int]
+) -> list[Series]:
+    upstream, _ = where
+    found = []
+    with ExitStack() as stack:
+        keys = {f"{n:,}": Case(_start(stack, f"keys-{n}", sidecar_config(upstream, n), where)) for n in counts}
+        found.append(_take("keys", keys, pace, SPREAD))
+    with ExitStack() as stack:
+        models = {}
+        for count in counts:
+            more, load = _models(count)
+            door = _start(stack, f"models-{count}", sidecar_config(upstream, 2, more), where)
+            models[f"{count:,}"] = Case(door, load)
+        found.append(_take("models", models, pace))
+    with ExitStack() as stack:
+        door = _start(stack, "connections", sidecar_config(upstream), where)
+        found.append(_take("other open connections", {f"{n:,}": Case(door, idle=n) for n in idle}, pace))
+    return found  # fmt: skip
+
+
+def _report(found: Sequence[Series], began: Setting) -> Report:
+    text = [
+        heading("Cost and size", {}, began),
+        "Everything on, 250-byte bodies, plain upstream, 16 connections that ask. Medians of interleaved rounds.\n",
+        *(series.told() for series in found),
+    ]
+    keys = found[0]
+    growth = ratio(keys.rounds, keys.names[-1], keys.names[0]).median
+    targets = [Target(f"CPU per request with {keys.names[-1]} keys over that with {keys.names[0]}", growth, _MOST)]
+    groups = {series.title: {f"{n} {series.title}": median(series.rounds, n) for n in series.names} for series in found}
+    plot = bars(Plot("CPU per request, by how much there is", "µs"), {name: groups[name] for name in groups})
+    return Report("scale", "\n".join(text), targets, {"scale.svg": plot})
+
+
+def _possible(idle: Sequence[int]) -> list[int]:
+    """As many as this process may have open (`ulimit -n`, which its children inherit)."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return [count for count in idle if most == resource.RLIM_INFINITY or count + 500 < most]
+
+
+def main() -> int:
+    """Measure; 1 when a target is missed."""
+    options = parser(__doc__).parse_args(namespace=Options())
+    began, cores = setting(), split_cores()
+    pace = (7, 4) if options.full else (5, 1)
+    counts = (1, 1000) if options.quick else _COUNTS
+    idle = _possible((0, 1000) if options.quick else _IDLE)
+    with static(cores.others) as upstreams:
+        found = _measure((upstreams["http"], cores), pace, counts, idle)
+    return conclude(_report(found, began), options)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

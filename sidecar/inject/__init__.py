@@ -1,0 +1,1 @@
+"""The admission webhook that puts a sidecar into pods: its server and its certificates."""
