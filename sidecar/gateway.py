@@ -29,7 +29,7 @@ from sidecar.core.roster import Roster
 from sidecar.core.snapshot import Snapshot
 from sidecar.core.usage import Totals
 from sidecar.hedge import race
-from sidecar.interfaces import ClientGone, Clock, Reply, sleep_until
+from sidecar.interfaces import ClientGone, Clock, Reply
 from sidecar.job import Job
 from sidecar.models import ModelDirectory
 from sidecar.upstream.pool import Pool
@@ -154,7 +154,7 @@ class Gateway:
                 if await self._attempt(job, step):
                     return
             elif isinstance(step, Backoff):
-                await sleep_until(self.clock, step.until_ns)
+                await self.room.pause(step.until_ns, step.breakers)
             else:
                 return await self._refuse(job.reply, job.record, step)
 
@@ -165,7 +165,7 @@ class Gateway:
             return Refusal(Reason.QUEUE_FULL, message, retry_after_ns=job.attempts.turn_ns(self.clock.now_ns()))
         began_ns = self.clock.now_ns()
         try:
-            granted = await self.room.wait(step.places, step.until_ns, job.record.number)
+            granted = await self.room.wait(step.places, step.until_ns, job.record.number, step.breakers)
         finally:
             job.record.wait_ns += self.clock.now_ns() - began_ns
         return None if granted is None else Send(*granted)

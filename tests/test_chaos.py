@@ -45,14 +45,14 @@ SIMS = {
 FAULTS = [
     *(Fault("down", mode=mode, probability=0.006) for mode in ("rst", "eof")),
     Fault("status", status=500, probability=0.006),
-    Fault("status", status=503, probability=0.0003),  # capacity: benches the whole target for seconds, so seldom
+    Fault("status", status=503, probability=0.006),
     Fault("stall_before_headers", probability=0.002),
     Fault("stall_after_headers", probability=0.002, after_chunks=0),
     *(Fault("cut", probability=0.006, after_chunks=after, mode=mode) for after in (0, 3) for mode in ("rst", "eof")),
     Fault("error_event", probability=0.006, after_chunks=0),
     Fault("error_event", probability=0.006, after_chunks=4),
     Fault("rate_limit", probability=0.001, seconds=1),
-    Fault("busy", probability=0.0003),
+    Fault("busy", probability=0.006),
     Fault("malformed", probability=0.006, after_chunks=0),
     *(Fault("empty", probability=0.01, mode=mode) for mode in ("body", "completion")),
 ]
