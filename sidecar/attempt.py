@@ -188,7 +188,7 @@ class Attempt:
     async def _relay_error(self, error: _Error, status: int, head: list[Header]) -> None:
         job = self._job
         job.record.outcome = error.outcome.value
-        head, body = cleaned(head, error.body, error.plain, self.send.candidate.key)
+        head, body = cleaned(head, error.body, error.plain, self.send.candidate.key, job.record.dialect)
         if error.is_held and self._relay is not None:
             await self._relay.release(head, body)
         else:

@@ -142,7 +142,7 @@ Each target (a model at a provider) has a breaker: `{State.CLOSED.value}` lets c
 them, `{State.HALF_OPEN.value}` has a probe out. It opens after {IN_A_ROW} failures in a row, or when half of the calls
 within {format_duration(WINDOW_NS)} failed, if those were {WINDOW_LEAST} or more. Of one request the first failure alone
 counts, so that one bad request does not open the breakers of a whole chain. It opens too when another target, asked
-beside this one by `hedge.after`, was faster {OVERTAKEN_IN_A_ROW} times in a row; one answer in time begins that row anew.
+beside this one by `hedge.after`, was faster {OVERTAKEN_IN_A_ROW} times in a row; one answer in time begins that anew.
 
 A provider that is at its capacity and names no time is not benched for that: one busy answer among many is about one of
 its machines. The request goes on elsewhere, or comes again after its own pause, and several such answers open the
