@@ -7,8 +7,11 @@ import asyncio
 from sidecar.core.breaker import IN_A_ROW, OPEN_NS, OVERTAKEN_IN_A_ROW, PROBE_NS
 from sidecar.core.limits import SECOND
 from sidecar.sim.faults import Fault
+from tests.both_ways import BOTH_WAYS
 from tests.chain import BOTH, house
 from tests.rig import WATCHDOG_S, DrivenClock, chat, pump, until
+
+pytestmark = BOTH_WAYS
 
 DOWN = Fault("status", status=500)
 

@@ -8,10 +8,13 @@ import zlib
 
 import pytest
 
+from tests.both_ways import BOTH_WAYS
 from tests.edge.raw import post, request
 from tests.fakes import settle
 from tests.upstream.scripted import answering
 from tests.wire import COMPLETION, LAST_CHUNK, at_rest, before, chunk, error, says, seen
+
+pytestmark = BOTH_WAYS
 
 CHAT = b'{"messages":[{"role":"user","content":"hello"}],"model":"%b","seed":1}'
 NAMES = "models:\n  - {name: fast, chain: [own/m]}\n"

@@ -15,8 +15,11 @@ import pytest
 from sidecar.core.http import find
 from sidecar.sim.config import SimConfig
 from sidecar.sim.faults import Fault
+from tests.both_ways import BOTH_WAYS
 from tests.fakes import FakeClock
 from tests.rig import CHAT, WATCHDOG_S, DrivenClock, chat, pump, running, until
+
+pytestmark = BOTH_WAYS
 
 ONE = """
 providers:

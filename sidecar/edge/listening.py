@@ -60,7 +60,8 @@ def _bound_or_left_out(address: Address) -> socket.socket | None:
 
 def _bound(address: Address) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # the protocol by name: asyncio switches off Nagle's delay (40 ms between two events of a stream) for no other
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setblocking(False)
         # a restart must not wait for the connections of the process before it to leave TIME_WAIT
