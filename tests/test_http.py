@@ -403,7 +403,7 @@ async def test_E4_a_caller_that_does_not_read_stops_the_provider(tmp_path):
         await client.head()
         client.pause()
         await stalled.wait()
-        # what the two pairs of sockets hold, and 256 KiB of ours
+        # what the two pairs of sockets hold, and little of ours
         assert server.peers[0].sent < 64 * MIB
         client.resume()
         received = 0
