@@ -29,7 +29,7 @@ from sidecar.core.roster import Roster
 from sidecar.core.snapshot import Snapshot
 from sidecar.core.usage import Totals
 from sidecar.hedge import race
-from sidecar.interfaces import ClientGone, Clock, Reply, sleep_until
+from sidecar.interfaces import ClientGone, Clock, Reply
 from sidecar.job import Job
 from sidecar.models import ModelDirectory
 from sidecar.upstream.pool import Pool
@@ -87,13 +87,15 @@ class Gateway:
     def enter(self, method: bytes, target: bytes, headers: list[Header], length: int | None) -> Refusal | Place:
         """Decide on a request by its head alone."""
         entered = self._entrance.enter(method, target, headers, length)
-        if isinstance(entered, Refusal):
-            now_ns = self.clock.now_ns()
-            record = self._record(method, target, now_ns)
-            record.status, record.outcome = entered.status, entered.reason.value
-            self._finished(record, now_ns)
-            return entered._replace(dialect=error_dialect(self._roster.snapshot, target))
-        return entered
+        return self.refused(method, target, entered) if isinstance(entered, Refusal) else entered
+
+    def refused(self, method: bytes, target: bytes, refusal: Refusal) -> Refusal:
+        """Account for a request that is refused before it is whole; its refusal in the shape that its caller parses."""
+        now_ns = self.clock.now_ns()
+        record = self._record(method, target, now_ns)
+        record.status, record.outcome = refusal.status, refusal.reason.value
+        self._finished(record, now_ns)
+        return refusal._replace(dialect=error_dialect(self._roster.snapshot, target))
 
     async def handle(self, request: Request, reply: Reply) -> None:
         """Answer one request, and account for it whatever becomes of it."""
@@ -135,8 +137,21 @@ class Gateway:
         targets = call.route.targets[:1] if policy.is_single else call.route.targets
         hops = [roster.keys(target, now_ns) if key is None else roster.only(target, key, now_ns) for target in targets]
         has_choice = any(len(hop.candidates) > 1 for hop in hops)
-        attempts = Attempts(hops, call.size, policy, self._budget, turn_of(request.body) if has_choice else None)
-        await self._loop(Job(snapshot, request, reply, record, call, policy, attempts))
+        attempts = Attempts(
+            hops, call.size, policy, self._budget, turn_of(call.plain or request.body) if has_choice else None
+        )
+        job = Job(snapshot, request, reply, record, call, policy, attempts)
+        await (self._loop(job) if call.plain is None else self._unpacked(job, len(call.plain)))
+
+    async def _unpacked(self, job: Job, length: int) -> None:
+        """Serve a request whose body is here twice, packed and plain: both count as in flight (E5)."""
+        refusal = self._entrance.grown(length, length)
+        if refusal is not None:
+            return await self._refuse(job.reply, job.record, refusal)
+        try:
+            await self._loop(job)
+        finally:
+            self._entrance.shrunk(length)
 
     async def _loop(self, job: Job) -> None:
         """Do as the machine of attempts says until the caller has an answer."""
@@ -154,7 +169,7 @@ class Gateway:
                 if await self._attempt(job, step):
                     return
             elif isinstance(step, Backoff):
-                await sleep_until(self.clock, step.until_ns)
+                await self.room.pause(step.until_ns, step.breakers)
             else:
                 return await self._refuse(job.reply, job.record, step)
 
@@ -165,7 +180,7 @@ class Gateway:
             return Refusal(Reason.QUEUE_FULL, message, retry_after_ns=job.attempts.turn_ns(self.clock.now_ns()))
         began_ns = self.clock.now_ns()
         try:
-            granted = await self.room.wait(step.places, step.until_ns, job.record.number)
+            granted = await self.room.wait(step.places, step.until_ns, job.record.number, step.breakers)
         finally:
             job.record.wait_ns += self.clock.now_ns() - began_ns
         return None if granted is None else Send(*granted)

@@ -12,12 +12,15 @@ from sidecar.relay import PING, Relay, Waits
 from sidecar.sim.config import SimConfig
 from sidecar.sim.faults import Fault
 from sidecar.upstream.pool import Pool
+from tests.both_ways import BOTH_WAYS
 from tests.chain import PROVIDERS, house
 from tests.fakes import FakeClock, LoopClock, settle
 from tests.rig import WATCHDOG_S, DrivenClock, chat, pump, running, until
 from tests.upstream.conftest import local_resolver
 from tests.upstream.scripted import Peer, Scripted
 from tests.upstream.scripted import ask as ask_for
+
+pytestmark = BOTH_WAYS
 
 PINGS = "timeouts: {ping: 15s, first_content: 5m, idle: 5m, headers: 5m}\n"
 

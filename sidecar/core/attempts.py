@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from sidecar.core.breaker import FAULTS
+from sidecar.core.breaker import FAULTS, Breaker
 from sidecar.core.conversation import Turn
 from sidecar.core.errors import Refusal, Step
 from sidecar.core.fallback import RULES, Next, Rule
@@ -31,16 +31,19 @@ class Send(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Enlist at every place and take the first that admits, until `until_ns`; then ask again."""
+    """Enlist at every place and take the first that admits, until `until_ns` or until one of `breakers` lets calls
+    pass; then ask again."""
 
     places: list[tuple[Candidate, Cost]]
     until_ns: int
+    breakers: tuple[Breaker, ...] = ()
 
 
 class Backoff(NamedTuple):
-    """Do nothing until `until_ns`, then ask again."""
+    """Do nothing until `until_ns`, or until one of `breakers` lets calls pass; then ask again."""
 
     until_ns: int
+    breakers: tuple[Breaker, ...] = ()
 
 
 class Policy(NamedTuple):
@@ -62,7 +65,7 @@ class Attempts:
 
     __slots__ = (
         "_backlog", "_budget", "_closed", "_failures", "_has_blamed", "_hops", "_passed_over", "_policy", "_retries",
-        "_size", "_turn", "sent", "trail"
+        "_size", "_slow", "_turn", "sent", "trail"
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +83,7 @@ class Attempts:
         self._failures: list[Failure] = []
         self._retries = 0
         self._has_blamed = False
+        self._slow: Candidate | None = None  # beside whom another was asked
         self.sent = 0
         self.trail: list[Step] = []
 
@@ -145,6 +149,7 @@ class Attempts:
             admitted = None if hop.target is beside.target else hop.admit(cost, now_ns, self._passed_over)
             if admitted is not None:
                 self.sent += 1
+                self._slow = beside
                 return Send(*admitted)
         return None
 
@@ -155,6 +160,8 @@ class Attempts:
     def ended(self, send: Send, outcome: Outcome, now_ns: int, draw: float) -> None:
         """An attempt is over, however it went: what it says of its target. `draw` in [0, 1) spreads open times."""
         breaker = send.candidate.breaker
+        if outcome is Outcome.HEDGED and send.candidate is self._slow:
+            return breaker.overtaken(send.charge, now_ns, draw)
         if outcome in FAULTS:
             is_first, self._has_blamed = not self._has_blamed, True
             # what a second target fails at as well may be the request's fault; a probe answers for its target alone
@@ -194,7 +201,8 @@ class Attempts:
         if ends and min(ends) <= until_ns:
             # a bench ends at one instant for all who wait for it: they are spread over one backoff step
             asks_ns = min(ends) + int(draw * self._policy.base_ns)
-            return Wait(places, min(asks_ns, until_ns)) if places else Backoff(asks_ns)
+            breakers = self._barring(now_ns)
+            return Wait(places, min(asks_ns, until_ns), breakers) if places else Backoff(asks_ns, breakers)
         return Wait(places, until_ns) if places else None
 
     def _retry_at(self, now_ns: int, draw: float) -> int | None:
@@ -223,6 +231,11 @@ class Attempts:
 
     def _outlooks(self, now_ns: int) -> list[Outlook]:
         return [hop.outlook(cost, now_ns, self._passed_over) for hop, cost in self._open_hops()]
+
+    def _barring(self, now_ns: int) -> tuple[Breaker, ...]:
+        """The breakers that bar what could be asked otherwise: they may close before their time."""
+        breakers = (hop.candidates[0].breaker for hop in self._hops if hop not in self._closed and hop.candidates)
+        return tuple(breaker for breaker in breakers if breaker.until_ns > now_ns)
 
     def _places(self, now_ns: int) -> list[tuple[Candidate, Cost]]:
         return [

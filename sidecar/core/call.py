@@ -12,6 +12,7 @@ from sidecar.core import body, multipart
 from sidecar.core.affinity import Ownership, path_ids
 from sidecar.core.body import Envelope
 from sidecar.core.catalog import NativeSurface
+from sidecar.core.codings import Sealed, undone
 from sidecar.core.errors import Reason, Refusal
 from sidecar.core.headers import Controls, controls
 from sidecar.core.http import Request, find
@@ -20,6 +21,7 @@ from sidecar.core.paths import Endpoint, Kind, Surface, needs_model, resolve
 from sidecar.core.routing import Route, native_model, native_provider, pin, route_model
 from sidecar.core.snapshot import Snapshot, Target
 from sidecar.core.tokens import kind, text_bytes
+from sidecar.core.units import format_size
 
 # names and paths at all providers stay far below; what is kept by model stays bounded (E1)
 _MODEL_CHARS = 512
@@ -39,6 +41,7 @@ class Call(NamedTuple):
     size: Size
     is_multipart: bool
     native: NativeSurface | None
+    plain: bytes | None = None  # the body, where it came packed and had to be read
 
 
 def understand(snapshot: Snapshot, request: Request, ownership: Ownership) -> Call | Refusal:
@@ -52,8 +55,12 @@ def understand(snapshot: Snapshot, request: Request, ownership: Ownership) -> Ca
     content_type = find(request.headers, b"content-type") or b""
     is_multipart = content_type[:10].lower() == b"multipart/"
     envelope = _peek(request, content_type, is_multipart, surface)
+    plain = None
     if isinstance(envelope, Refusal):
-        return envelope
+        opened = _open(snapshot, request, surface, envelope)
+        if isinstance(opened, Refusal):
+            return opened
+        envelope, plain = opened
     destination = _destination(snapshot, surface, envelope)
     if isinstance(destination, Refusal):
         return destination
@@ -62,8 +69,8 @@ def understand(snapshot: Snapshot, request: Request, ownership: Ownership) -> Ca
     if isinstance(route, Refusal):
         return route
     model = destination.model
-    size = _size(request, envelope, surface, is_multipart, bool(model))
-    return Call(surface, wishes, envelope, model, route, size, is_multipart, destination.native)
+    size = _size(plain or request.body, envelope, surface, is_multipart, bool(model))
+    return Call(surface, wishes, envelope, model, route, size, is_multipart, destination.native, plain)
 
 
 def error_dialect(snapshot: Snapshot, target: bytes) -> str:
@@ -127,15 +134,43 @@ def _peek(request: Request, content_type: bytes, is_multipart: bool, surface: Su
     return envelope
 
 
+class _Opened(NamedTuple):
+    envelope: Envelope
+    plain: bytes | None
+
+
+def _open(snapshot: Snapshot, request: Request, surface: Surface, unread: Refusal) -> _Opened | Refusal:
+    """A body that could not be read as it is, read without its coding, if it has one; else it stays `unread`."""
+    coding = find(request.headers, b"content-encoding")
+    if coding is None or coding.strip().lower() == b"identity":
+        return unread
+    most = snapshot.config.body.max_bytes
+    plain = undone(request.body, coding, most)
+    if not isinstance(plain, Sealed):
+        envelope = body.peek(plain)
+        return envelope if isinstance(envelope, Refusal) else _Opened(envelope, plain)
+    if not needs_model(surface.endpoint):
+        return _Opened(Envelope(), None)
+    shown = coding[:64].decode("ascii", "replace")
+    if plain is Sealed.TOO_LARGE:
+        return Refusal(
+            Reason.BODY_TOO_LARGE, f"Unpacked, the body is larger than body.max_bytes ({format_size(most)})."
+        )
+    if plain is Sealed.BROKEN:
+        return Refusal(Reason.INVALID_JSON, f"The body is not what its content-encoding says ({shown!r}).")
+    message = f"The model in a body of content-encoding {shown!r} cannot be read; send it as it is, or as gzip."
+    return Refusal(Reason.UNREADABLE_CODING, message, param="model")
+
+
 def _is_json(content_type: bytes) -> bool:
     """Whether a body claims to be one JSON text; several, as in JSON Lines, are an upload like any other."""
     return content_type.partition(b";")[0].strip().lower().endswith((b"/json", b"+json"))
 
 
-def _size(request: Request, envelope: Envelope, surface: Surface, is_multipart: bool, has_model: bool) -> Size:
+def _size(content: bytes, envelope: Envelope, surface: Surface, is_multipart: bool, has_model: bool) -> Size:
     if not has_model:
         return Size(0, None, 1, 0)
     if is_multipart:
         is_speech = surface.endpoint is Endpoint.TRANSCRIPTIONS
-        return Size(0, None, 1, len(request.body) // _AUDIO_BYTES_PER_SECOND + 1 if is_speech else 0)
-    return Size(text_bytes(request.body), envelope.declared_output, envelope.n, 0, kind(request.body))
+        return Size(0, None, 1, len(content) // _AUDIO_BYTES_PER_SECOND + 1 if is_speech else 0)
+    return Size(text_bytes(content), envelope.declared_output, envelope.n, 0, kind(content))

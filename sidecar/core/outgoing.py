@@ -30,7 +30,7 @@ class Outgoing(NamedTuple):
     """What goes on the wire. `dropped` names the fields left out for this target.
 
     `asks_usage`: its stream will tell a usage that the caller did not ask for. `may_lose_fields`: should the target not
-    take a field of it, it may be sent again without.
+    take a field of it, it may be sent again without. `plain`: the body without a content coding.
     """
 
     head: bytes
@@ -38,6 +38,7 @@ class Outgoing(NamedTuple):
     dropped: tuple[str, ...]
     asks_usage: bool = False
     may_lose_fields: bool = False
+    plain: bytes = b""
 
 
 class _Fitted(NamedTuple):
@@ -50,9 +51,11 @@ def prepare(call: Call, request: Request, candidate: Candidate, strict: bool, fi
     """Fit a request to a candidate, also as its target is known to want it. `strict`: but for the model, as it is."""
     target = candidate.target
     provider = target.provider
-    fitted = _Fitted(request.body)
-    if call.surface.kind is Kind.OPENAI and request.body and call.model is not None:
+    plain = request.body if call.plain is None else call.plain
+    fitted = _Fitted(plain)
+    if call.surface.kind is Kind.OPENAI and plain and call.model is not None:
         fitted = _fit_body(call, request, candidate.target, None if strict else fit)
+    is_packed = call.plain is not None and fitted.content == plain  # as it came, since nothing had to be changed
     if call.native is not None:
         auth = candidate.key.auth(call.native.auth)
         path = call.surface.path + _without_credentials(call.surface.query, call.native.credentials_in_query)
@@ -60,9 +63,11 @@ def prepare(call: Call, request: Request, candidate: Candidate, strict: bool, fi
         auth = provider.auth[candidate.key.ident]
         path = _path(call, target) + call.surface.query
     # a body, even an empty one that was announced, keeps its length
-    content = fitted.content
+    content = request.body if is_packed else fitted.content
     has_length = bool(content) or find(request.headers, b"content-length") is not None
     kept = request_headers(request.headers, [name for name, _ in auth])
+    if call.plain is not None and not is_packed:
+        kept = [header for header in kept if header[0] != b"content-encoding"]
     if fitted.asks_usage:  # packed, it could not be taken out again
         kept = [header for header in kept if header[0] != b"accept-encoding"]
     head = upstream_head(request.method, path, provider.host, kept + auth, len(content) if has_length else None)
@@ -72,11 +77,13 @@ def prepare(call: Call, request: Request, candidate: Candidate, strict: bool, fi
         and not call.is_multipart
         and needs_model(call.surface.endpoint)  # of other endpoints it is not known what their fields mean
     )
-    return Outgoing(head, content, fitted.dropped, fitted.asks_usage, may_lose_fields)
+    return Outgoing(
+        head, content, fitted.dropped, fitted.asks_usage, may_lose_fields, fitted.content if is_packed else content
+    )
 
 
 def _fit_body(call: Call, request: Request, target: Target, fit: Fit | None) -> _Fitted:
-    content = request.body
+    content = request.body if call.plain is None else call.plain
     if target.model != call.model:
         if call.is_multipart:
             media_type = find(request.headers, b"content-type") or b""

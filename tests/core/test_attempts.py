@@ -469,13 +469,13 @@ def test_B12_the_only_target_is_waited_for_until_its_breaker_lets_one_try(draw, 
     roster = roster_of(ONE_KEY)
     (hop,) = hops_of(roster)
     breaker = trip(hop)
-    assert attempts_of(roster=roster).next(NOW, draw) == Backoff(breaker.until_ns + spread_ns)
+    assert attempts_of(roster=roster).next(NOW, draw) == Backoff(breaker.until_ns + spread_ns, (breaker,))
     due = breaker.until_ns
     probe = attempts_of(roster=roster).next(due, draw)
     assert isinstance(probe, Send)
     assert breaker.is_probe(probe.charge)
     # while the probe is out the others hold on, and are let go one by one should it take long
-    assert attempts_of(roster=roster).next(due, draw) == Backoff(due + PROBE_NS + spread_ns)
+    assert attempts_of(roster=roster).next(due, draw) == Backoff(due + PROBE_NS + spread_ns, (breaker,))
     assert isinstance(attempts_of(roster=roster).next(due + PROBE_NS, draw), Send)
     breaker.heard(probe.charge)
     assert isinstance(attempts_of(roster=roster).next(due, draw), Send)

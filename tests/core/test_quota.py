@@ -269,9 +269,10 @@ def test_cancelled_request_gives_everything_back(algorithm):
     assert subject.inflight == 0
 
 
-def test_admit_spends_what_free_at_promised():
+def test_what_free_at_promised_is_spent():
     subject = quota(rpm(10), tpm(100))
-    charge = subject.admit(Cost(120, 0), NOW)
+    assert subject.free_at(Cost(120, 0), NOW) == NOW
+    charge = admitted(subject, Cost(120, 0))
     assert left(subject) == [9, 0]
     assert repr(charge) == f"<Charge 1 requests, 100 tokens at {NOW}>"
 

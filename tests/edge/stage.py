@@ -97,6 +97,9 @@ class ScriptedService:
         self.entered.set()
         return self.entrance.enter(method, target, headers, length)
 
+    def refused(self, method: bytes, target: bytes, refusal: Refusal) -> Refusal:
+        return refusal
+
     async def handle(self, request: Request, reply: Reply) -> None:
         self.requests.append(request)
         self.started.set()
