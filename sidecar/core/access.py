@@ -39,6 +39,7 @@ class Record(msgspec.Struct):
     usage: Usage | None = None
     dropped: tuple[str, ...] = ()
     trail: tuple[Step, ...] = ()
+    cache: str | None = None  # hit, miss or bypass; None: there is no cache
 
 
 class Line(msgspec.Struct, omit_defaults=True):
@@ -64,6 +65,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     dropped: tuple[str, ...] = ()
     trail: tuple[Step, ...] = ()
     caller: str | None = None
+    cache: str | None = None
 
 
 def line_of(record: Record, now_ns: int) -> Line:
@@ -91,6 +93,7 @@ def line_of(record: Record, now_ns: int) -> Line:
         dropped=record.dropped,
         trail=record.trail,
         caller=record.caller,
+        cache=record.cache,
     )
 
 
