@@ -15,6 +15,7 @@ import msgspec
 
 from sidecar.admin.log import Event, LineLog
 from sidecar.admin.server import AdminServer
+from sidecar.answers import Answers
 from sidecar.core.access import Record, line_of, timestamp
 from sidecar.core.catalog import Catalog
 from sidecar.core.config import Address, Config, is_loopback
@@ -126,6 +127,7 @@ class Sidecar:
         self._pool = Pool(clock, self._resolver, connect_timeout_ns=config.timeouts.connect)
         self._gateway = Gateway(self._roster, self._entrance, self._pool, clock, self._finished)
         self._gateway.warned = self._tell
+        self._answers = Answers(config, clock, self._tell)
         times = config.timeouts
         timing = EdgeTiming(times.client_headers, times.client_body, times.client_idle)
         self._lane = DataLanes(self._gateway, timing, clock)
@@ -151,6 +153,7 @@ class Sidecar:
         except CannotListen:
             await self._persistence.stop()
             raise
+        self._gateway.cache = self._answers.configure(self._prepared.config, self._prepared.rules.tokens)
         self._is_ready = True
         self._warn(self._prepared)
         for address in self.listening:
@@ -173,6 +176,7 @@ class Sidecar:
             await self._lane.drain(self._clock.now_ns() + _DRAIN_NS)
         finally:
             await self._lane.close()
+            await self._answers.stop()
             await self._persistence.stop()
             await self._pool.close()
             await self._resolver.close()
@@ -190,6 +194,7 @@ class Sidecar:
             return False
         old, self._prepared = self._prepared, prepared
         self._gateway.reload(prepared.snapshot)
+        self._gateway.cache = self._answers.configure(prepared.config, prepared.rules.tokens)
         self._entrance.replace(prepared.rules)
         self._admin_entrance.replace(_admin_rules(prepared))
         self._seen = prepared.seen
@@ -216,6 +221,7 @@ class Sidecar:
             "waiting": self._gateway.room.waiting,
             "state": self._persistence.status(),
             "usage": self._gateway.totals,
+            "cache": self._answers.status(),
             "accounts_merged": self._roster.accounts.merged,
             "ambiguous": self._gateway.ambiguous,
             "connections": {"open": self._pool.open, "idle": self._pool.idle, "leased": self._pool.leased},

@@ -18,8 +18,8 @@ RANKS = [
     {"core": ["core"], "version": [""]},
     {"interfaces": ["interfaces"]},
     {room: [room] for room in ("edge", "upstream", "store", "admin", "inject", "sim")},
-    {"gateway": ["gateway", "attempt", "hedge", "job", "judging", "relay", "waiting", "models"]},
-    {"app": ["app", "catalog_file", "clock", "credentials", "loading", "persistence", "yamlfile", "zones"]},
+    {"gateway": ["gateway", "attempt", "caching", "flight", "hedge", "job", "judging", "relay", "waiting", "models"]},
+    {"app": ["app", "answers", "catalog_file", "clock", "credentials", "loading", "persistence", "yamlfile", "zones"]},
     {"commands": ["cli", "__main__", "checking", "demo", "running", "serving", "simulating"]},
 ]
 PLACES = {name: (rank, group) for rank, groups in enumerate(RANKS) for group, names in groups.items() for name in names}
