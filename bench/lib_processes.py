@@ -31,7 +31,7 @@ def free_port() -> int:
 
 
 class Process:
-    """A process with a log of its own, ready once `ready_url` answers."""
+    """A process with a log of its own, ready once `ready_url` answers; at once where that is empty."""
 
     def __init__(self, name: str, words: Sequence[str], environ: Mapping[str, str], ready_url: str) -> None:
         LOGS.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,8 @@ class Process:
                 words, env={**kept, "PYTHONPATH": str(ROOT), **environ}, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
             )
         try:
-            self._await(ready_url)
+            if ready_url:
+                self._await(ready_url)
         except BaseException:
             self.stop()
             raise
@@ -58,6 +59,11 @@ class Process:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+        return self._process.pid
 
     def _await(self, url: str) -> None:
         give_up = time.monotonic() + _READY_S
