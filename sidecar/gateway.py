@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 
 from sidecar.attempt import Attempt
+from sidecar.caching import Caching, Sought
 from sidecar.core.access import Record
 from sidecar.core.affinity import Ownership
 from sidecar.core.answer import refusal_headers
@@ -61,6 +62,7 @@ class Gateway:
         self.totals = Totals()
         self._models = ModelDirectory(clock, pool)
         self.room = WaitingRoom(clock, roster.shared.backlog)
+        self.cache: Caching | None = None  # while it is enabled
         self.ambiguous = 0
         # ids of requests: unique across restarts, ordered within a process
         self._id_prefix = f"req_{random.getrandbits(48):012x}"
@@ -130,6 +132,12 @@ class Gateway:
         record.dialect = call.native.error_dialect if call.native is not None else record.dialect
         if call.surface.endpoint is Endpoint.MODELS and call.native is None:
             return await self._list_models(reply, record)
+        if self.cache is not None:
+            return await self.cache.serve(Sought(snapshot, request, reply, record, call), self._travel)
+        await self._travel(snapshot, request, reply, record, call)
+
+    async def _travel(self, snapshot: Snapshot, request: Request, reply: Reply, record: Record, call: Call) -> None:
+        """Call who can answer, until the caller has an answer."""
         now_ns = record.arrived_ns
         policy = _policy(snapshot, call, now_ns)
         key = call.route.key

@@ -10,6 +10,7 @@ from sidecar.core.budget import Budget, Charge, LimitSpec
 from sidecar.core.limits import DAY, HOUR, MINUTE, SECOND, Axis, Cost, Reading, Source, Usage
 from sidecar.core.quota import Quota, QuotaSpec
 from sidecar.core.windows import Calendar
+from tests.core.house import admitted
 
 NOW = 1_764_000_000 * SECOND
 
@@ -210,12 +211,6 @@ def refused_by_provider(callers: int, lateness: int) -> int:
 @pytest.mark.parametrize("lateness", [0, 1, 377_000_000])
 def test_A3_a_count_is_as_old_as_its_request(callers, lateness):
     assert refused_by_provider(callers, lateness) == 0
-
-
-def admitted(subject: Quota, cost: Cost, now: int) -> Charge:
-    charge = subject.try_admit(cost, now)
-    assert charge is not None
-    return charge
 
 
 def test_A3_a_count_of_the_window_before_says_nothing_of_this_one():
