@@ -35,7 +35,8 @@ def free_port() -> int:
 
 
 class Process:
-    """A process group with a log of its own, ready once `ready_url` answers; on `cores` alone where they are given."""
+    """A process group with a log of its own, ready once `ready_url` answers, or at once where that is empty; on `cores`
+    alone where they are given."""
 
     def __init__(
         self,
@@ -67,7 +68,8 @@ class Process:
                 os.sched_setaffinity(0, before)
         self.ready_ms = 0.0  # from exec to the first good answer of `ready_url`
         try:
-            self._await(ready_url)
+            if ready_url:
+                self._await(ready_url)
         except BaseException:
             self.stop()
             raise

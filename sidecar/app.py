@@ -19,6 +19,7 @@ from sidecar.admin.log import LineLog
 from sidecar.admin.metrics import Metrics
 from sidecar.admin.page import StatusPage
 from sidecar.admin.server import AdminServer
+from sidecar.answers import Answers
 from sidecar.core.board import Counts, House, chains_of
 from sidecar.core.catalog import Catalog
 from sidecar.core.config import Address, Config, is_loopback
@@ -147,6 +148,7 @@ class Sidecar:
         self._pool = Pool(clock, self._resolver, connect_timeout_ns=config.timeouts.connect)
         self._gateway = Gateway(self._roster, self._entrance, self._pool, clock, self._observer.finished)
         self._gateway.warned = self._tell
+        self._answers = Answers(config, clock, self._tell)
         times = config.timeouts
         timing = EdgeTiming(times.client_headers, times.client_body, times.client_idle)
         self._lane = DataLanes(self._gateway, timing, clock)
@@ -177,6 +179,7 @@ class Sidecar:
         except CannotListen:
             await self._persistence.stop()
             raise
+        self._gateway.cache = self._answers.configure(self._prepared.config, self._prepared.rules.tokens)
         self._is_ready = True
         self._warn(self._prepared)
         for address in self.listening:
@@ -199,6 +202,7 @@ class Sidecar:
             await self._lane.drain(self._clock.now_ns() + _DRAIN_NS)
         finally:
             await self._lane.close()
+            await self._answers.stop()
             await self._persistence.stop()
             await self._pool.close()
             await self._resolver.close()
@@ -217,6 +221,7 @@ class Sidecar:
         old, self._prepared = self._prepared, prepared
         self._gateway.reload(prepared.snapshot)
         self._observer.reload()
+        self._gateway.cache = self._answers.configure(prepared.config, prepared.rules.tokens)
         self._entrance.replace(prepared.rules)
         self._admin_entrance.replace(_admin_rules(prepared))
         self._seen = prepared.seen
@@ -247,6 +252,7 @@ class Sidecar:
             "requests": self._observer.activity.since(0),
             "state": self._persistence.status(),
             "usage": self._gateway.totals,
+            "cache": self._answers.status(),
             "accounts_merged": self._roster.accounts.merged,
             "ambiguous": self._gateway.ambiguous,
             "connections": {"open": self._pool.open, "idle": self._pool.idle, "leased": self._pool.leased},

@@ -128,6 +128,8 @@ class Attempt:
         else:
             candidate.quota.cancel(charge, now_ns)
         job.attempts.ended(self.send, self.outcome, now_ns, random.random())
+        if self._shells.room.asleep:
+            self._shells.room.rouse(candidate.breaker)  # a probe that ended without a verdict makes room for the next
         if job.attempts.trail:
             job.record.trail = tuple(job.attempts.trail)
         if candidate.quota.has_waiters:
@@ -167,6 +169,8 @@ class Attempt:
         quota.passed(charge)
         if response.status < 300:
             candidate.breaker.heard(charge)
+            if shells.room.asleep:
+                shells.room.rouse(candidate.breaker)
         if quota.has_waiters:
             shells.room.poke(quota)  # a probe that passed, or a count that rose, lets others go
         held = self._relay = Relay(shells.clock, response, job.reply, _waits(job), job.record.dialect)
@@ -197,7 +201,7 @@ class Attempt:
     async def _relay_error(self, error: _Error, status: int, head: list[Header]) -> None:
         job = self._job
         job.record.outcome = error.outcome.value
-        head, body = cleaned(head, error.body, error.plain, self.send.candidate.key)
+        head, body = cleaned(head, error.body, error.plain, self.send.candidate.key, job.record.dialect)
         if error.is_held and self._relay is not None:
             await self._relay.release(head, body)
         else:

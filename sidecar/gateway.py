@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 
 from sidecar.attempt import Attempt
+from sidecar.caching import Caching, Sought
 from sidecar.core.access import Record
 from sidecar.core.affinity import Ownership
 from sidecar.core.answer import refusal_headers
@@ -29,7 +30,7 @@ from sidecar.core.roster import Roster
 from sidecar.core.snapshot import Snapshot
 from sidecar.core.usage import Totals
 from sidecar.hedge import race
-from sidecar.interfaces import ClientGone, Clock, Reply, sleep_until
+from sidecar.interfaces import ClientGone, Clock, Reply
 from sidecar.job import Job
 from sidecar.models import ModelDirectory
 from sidecar.upstream.pool import Pool
@@ -62,6 +63,7 @@ class Gateway:
         self.totals = Totals()
         self._models = ModelDirectory(clock, pool)
         self.room = WaitingRoom(clock, roster.shared.backlog)
+        self.cache: Caching | None = None  # while it is enabled
         self.ambiguous = 0
         # ids of requests: unique across restarts, ordered within a process
         self._id_prefix = f"req_{random.getrandbits(48):012x}"
@@ -90,13 +92,15 @@ class Gateway:
     ) -> Refusal | Place:
         """Decide on a request by its head alone."""
         entered = self._entrance.enter(headers, length, notes)
-        if isinstance(entered, Refusal):
-            now_ns = self.clock.now_ns()
-            record = self._record(method, target, now_ns)
-            record.status, record.outcome = entered.status, entered.reason.value
-            self._finished(record, now_ns)
-            return entered._replace(dialect=error_dialect(self._roster.snapshot, target))
-        return entered
+        return self.refused(method, target, entered) if isinstance(entered, Refusal) else entered
+
+    def refused(self, method: bytes, target: bytes, refusal: Refusal) -> Refusal:
+        """Account for a request that is refused before it is whole; its refusal in the shape that its caller parses."""
+        now_ns = self.clock.now_ns()
+        record = self._record(method, target, now_ns)
+        record.status, record.outcome = refusal.status, refusal.reason.value
+        self._finished(record, now_ns)
+        return refusal._replace(dialect=error_dialect(self._roster.snapshot, target))
 
     async def handle(self, request: Request, reply: Reply) -> None:
         """Answer one request, and account for it whatever becomes of it."""
@@ -106,8 +110,14 @@ class Gateway:
         record = Record(name, now_ns, request.method, request.target, number, "openai", request.caller)
         self._budget.note_request(now_ns)
         try:
-            job = self._understood(request, reply, record)
-            await (self._loop(job) if isinstance(job, Job) else self._answer(job, reply, record))
+            snapshot = self._roster.snapshot
+            call = self._understood(snapshot, request, record)
+            if isinstance(call, Refusal):
+                await self._refuse(reply, record, call)
+            elif call.plain is None and self.cache is None and call.heading.surface.endpoint is not _MODELS:
+                await self._loop(self._job(snapshot, request, reply, record, call))  # as _serve does, in one step
+            else:
+                await self._serve(snapshot, request, reply, record, call)
         except (ClientGone, asyncio.CancelledError):
             if record.outcome != Outcome.OK.value:
                 record.status, record.outcome = _CLIENT_CLOSED, Outcome.CLIENT_GONE.value
@@ -122,10 +132,7 @@ class Gateway:
         self._count += 1
         return Record(f"{self._id_prefix}{self._count:x}", now_ns, method, target, number=self._count)
 
-    def _understood(self, request: Request, reply: Reply, record: Record) -> Job | Refusal | None:
-        """What is to be done; None: the models are to be listed."""
-        roster, now_ns = self._roster, record.arrived_ns
-        snapshot = roster.snapshot
+    def _understood(self, snapshot: Snapshot, request: Request, record: Record) -> Call | Refusal:
         call = understand(snapshot, request, self.ownership)
         if isinstance(call, Refusal):
             record.dialect = error_dialect(snapshot, request.target)
@@ -134,8 +141,24 @@ class Gateway:
         record.is_streamed = call.envelope.stream
         if call.native is not None:
             record.dialect = call.native.error_dialect
-        elif call.heading.surface.endpoint is _MODELS:
-            return None
+        return call
+
+    async def _serve(self, snapshot: Snapshot, request: Request, reply: Reply, record: Record, call: Call) -> None:
+        """What is not simply passed on: the list of models, and what may be answered from the cache."""
+        if call.native is None and call.heading.surface.endpoint is _MODELS:
+            await self._list_models(reply, record)
+        elif self.cache is not None:
+            await self.cache.serve(Sought(snapshot, request, reply, record, call), self._travel)
+        else:
+            await self._travel(snapshot, request, reply, record, call)
+
+    async def _travel(self, snapshot: Snapshot, request: Request, reply: Reply, record: Record, call: Call) -> None:
+        """Call who can answer, until the caller has an answer."""
+        job = self._job(snapshot, request, reply, record, call)
+        await (self._loop(job) if call.plain is None else self._unpacked(job, len(call.plain)))
+
+    def _job(self, snapshot: Snapshot, request: Request, reply: Reply, record: Record, call: Call) -> Job:
+        roster, now_ns = self._roster, record.arrived_ns
         policy = _policy(snapshot, call, now_ns)
         targets, key = call.route
         if policy.is_single:
@@ -144,14 +167,20 @@ class Gateway:
         turn = None
         for hop in hops:
             if len(hop.candidates) > 1:
-                turn = turn_of(request.body)
+                turn = turn_of(call.plain or request.body)
                 break
         attempts = Attempts(hops, call.size, policy, self._budget, turn)
         return Job(snapshot, request, reply, record, call, policy, attempts)
 
-    async def _answer(self, refusal: Refusal | None, reply: Reply, record: Record) -> None:
-        """Answer without asking anyone."""
-        await (self._list_models(reply, record) if refusal is None else self._refuse(reply, record, refusal))
+    async def _unpacked(self, job: Job, length: int) -> None:
+        """Serve a request whose body is here twice, packed and plain: both count as in flight (E5)."""
+        refusal = self._entrance.grown(length, length)
+        if refusal is not None:
+            return await self._refuse(job.reply, job.record, refusal)
+        try:
+            await self._loop(job)
+        finally:
+            self._entrance.shrunk(length)
 
     async def _loop(self, job: Job) -> None:
         """Do as the machine of attempts says until the caller has an answer."""
@@ -169,7 +198,7 @@ class Gateway:
                 if await self._attempt(job, step):
                     return
             elif isinstance(step, Backoff):
-                await sleep_until(self.clock, step.until_ns)
+                await self.room.pause(step.until_ns, step.breakers)
             else:
                 return await self._refuse(job.reply, job.record, step)
 
@@ -180,7 +209,7 @@ class Gateway:
             return Refusal(Reason.QUEUE_FULL, message, retry_after_ns=job.attempts.turn_ns(self.clock.now_ns()))
         began_ns = self.clock.now_ns()
         try:
-            granted = await self.room.wait(step.places, step.until_ns, job.record.number)
+            granted = await self.room.wait(step.places, step.until_ns, job.record.number, step.breakers)
         finally:
             job.record.wait_ns += self.clock.now_ns() - began_ns
         return None if granted is None else Send(*granted)

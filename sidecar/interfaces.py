@@ -89,6 +89,9 @@ class Service(Protocol):
     ) -> Refusal | Entry:
         """Decide on a request by its head alone, before its body is read; `length` is the declared content-length."""
 
+    def refused(self, method: bytes, target: bytes, refusal: Refusal) -> Refusal:
+        """A request that was let in is refused for its body: how its caller is told. It is never handled."""
+
     async def handle(self, request: Request, reply: Reply) -> None:
         """Answer one request. Cancelled when the caller is gone. Never raises anything but ClientGone."""
 

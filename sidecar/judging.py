@@ -43,7 +43,7 @@ def judged(shells: Shells, job: Job, asked: Question, body: bytes) -> Feedback:
         redacted(body, candidate.key),
         cost.input_tokens,
         calendar.next_after(now_ns) if calendar is not None else None,
-        outgoing.body if outgoing.may_lose_fields else b"",
+        outgoing.plain if outgoing.may_lose_fields else b"",
     )
     feedback = classify(answer, now_ns)
     # given back first: what the provider says is left does not count a request that it refused

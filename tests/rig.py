@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
-import trustme
 from yarl import URL
 
 from sidecar.admin.log import LineLog
@@ -28,6 +25,7 @@ from sidecar.sim.config import SimConfig
 from sidecar.sim.faults import Fault
 from sidecar.sim.server import Simulator
 from sidecar.sim.tally import Row
+from tests.both_ways import current
 from tests.edge.raw import RawClient
 from tests.fakes import FakeClock, LoopClock, settle
 
@@ -101,7 +99,8 @@ class Rig:
         self.path = path
         self._lines = lines
         # where hours pass in no time, a connection that was kept is past `client_idle` before anyone could notice
-        connector = aiohttp.TCPConnector(limit=0, force_close=is_driven)
+        # whose certificate a simulator has is the sidecar's to verify; this client asks one directly at most
+        connector = aiohttp.TCPConnector(limit=0, force_close=is_driven, ssl=current() is None)
         self.client = aiohttp.ClientSession(
             auto_decompress=False, timeout=aiohttp.ClientTimeout(30), connector=connector
         )
@@ -178,23 +177,6 @@ def configuration(config: str, sims: Mapping[str, Simulator]) -> str:
     return LISTEN + config
 
 
-@contextlib.contextmanager
-def trusted(authority: trustme.CA, path: Path) -> Iterator[ssl.SSLContext]:
-    """A server's TLS context for 127.0.0.1, by an authority that this process trusts the way an operator's does."""
-    authority.cert_pem.write_to_path(str(path))
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(server)
-    before = os.environ.get("SSL_CERT_FILE")
-    os.environ["SSL_CERT_FILE"] = str(path)
-    try:
-        yield server
-    finally:
-        if before is None:
-            del os.environ["SSL_CERT_FILE"]
-        else:
-            os.environ["SSL_CERT_FILE"] = before
-
-
 @contextlib.asynccontextmanager
 async def running(
     tmp_path: Path,
@@ -203,7 +185,6 @@ async def running(
     *,
     clock: Clock | None = None,
     environ: Mapping[str, str] = KEYS,
-    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Rig]:
     """A sidecar of `config` (without `listen` and `admin`) before simulators of `sims`, until the block ends."""
     clock = clock or LoopClock()
@@ -211,7 +192,7 @@ async def running(
         simulators: dict[str, Simulator] = {}
         for name, sim in sims.items():
             simulator = simulators[name] = Simulator(sim, clock)
-            await simulator.start("127.0.0.1", 0, tls)
+            await simulator.start("127.0.0.1", 0, current())
             stack.push_async_callback(simulator.stop)
         path = tmp_path / "sidecar.yaml"
         path.write_text(configuration(config, simulators))

@@ -18,10 +18,11 @@ RANKS = [
     {"core": ["core"], "version": [""]},
     {"interfaces": ["interfaces"]},
     {room: [room] for room in ("edge", "upstream", "store", "admin", "inject", "sim")},
-    {"gateway": ["gateway", "attempt", "hedge", "job", "judging", "relay", "waiting", "models"]},
+    {"gateway": ["gateway", "attempt", "caching", "flight", "hedge", "job", "judging", "relay", "waiting", "models"]},
     {
         "app": [
             "app",
+            "answers",
             "catalog_file",
             "clock",
             "credentials",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from sidecar.core.breaker import IN_A_ROW, OPEN_NS, PROBE_NS
+from sidecar.core.breaker import IN_A_ROW, OPEN_NS, OVERTAKEN_IN_A_ROW, PROBE_NS
 from sidecar.core.limits import SECOND
 from sidecar.sim.faults import Fault
+from tests.both_ways import BOTH_WAYS
 from tests.chain import BOTH, house
 from tests.rig import WATCHDOG_S, DrivenClock, chat, pump, until
+
+pytestmark = BOTH_WAYS
 
 DOWN = Fault("status", status=500)
 
@@ -103,6 +106,82 @@ async def test_B12_who_has_nowhere_else_to_go_waits_for_it_or_is_told_when(tmp_p
         answers = await pump(clock, asyncio.gather(*(rig.post(body=chat("alone")) for _ in range(5))))
         assert [answer.status for answer in answers] == [200] * 5
         assert OPEN_NS * 3 // 4 <= clock.now_ns() - began_ns <= OPEN_NS + PROBE_NS + SECOND
+
+
+async def test_B12_who_waits_for_a_probe_goes_as_soon_as_it_passes(tmp_path):
+    """Not when the time is over that the probe keeps others away, nor all at once."""
+    clock = DrivenClock()
+    slow_ns = PROBE_NS // 4
+    async with asyncio.timeout(WATCHDOG_S), house(tmp_path, clock=clock) as rig:
+        rig.fault("groq", DOWN)
+        await trip(rig, clock)
+        rig.sims["groq"].provider.faults.clear()
+        rig.fault("groq", Fault("stall_before_headers", seconds=slow_ns / SECOND, count=1))
+        clock.leap(OPEN_NS)
+        began_ns, seen = clock.now_ns(), rig.row("groq").seen
+        probe = asyncio.ensure_future(rig.post(body=chat("alone")))
+        await until(lambda: rig.row("groq").seen == seen + 1)
+        others = [asyncio.ensure_future(rig.post(body=chat("alone"))) for _ in range(20)]
+        await until(lambda: sum(map(len, rig.sidecar._gateway.room.asleep.values())) == 20)
+        answers = await pump(clock, asyncio.gather(probe, *others))
+        assert {answer.status for answer in answers} == {200}
+        assert clock.now_ns() - began_ns == slow_ns, "no time passes but the probe's"
+        assert not rig.sidecar._gateway.room.asleep
+
+
+async def test_B12_who_waits_for_a_probe_whose_caller_leaves_is_the_next(tmp_path):
+    clock = DrivenClock()
+    async with asyncio.timeout(WATCHDOG_S), house(tmp_path, clock=clock) as rig:
+        rig.fault("groq", DOWN)
+        await trip(rig, clock)
+        rig.sims["groq"].provider.faults.clear()
+        rig.fault("groq", Fault("stall_before_headers", count=1))
+        clock.leap(OPEN_NS)
+        began_ns, seen = clock.now_ns(), rig.row("groq").seen
+        probe = asyncio.ensure_future(rig.post(body=chat("alone")))
+        await until(lambda: rig.row("groq").seen == seen + 1)
+        other = asyncio.ensure_future(rig.post(body=chat("alone")))
+        await until(lambda: bool(rig.sidecar._gateway.room.asleep))
+        probe.cancel()
+        assert (await other).status == 200
+        assert clock.now_ns() == began_ns
+
+
+@BOTH
+async def test_B9_one_busy_answer_without_a_time_keeps_nobody_away(tmp_path, stream):
+    clock = DrivenClock()
+    async with asyncio.timeout(WATCHDOG_S), house(tmp_path, clock=clock) as rig:
+        rig.fault("groq", Fault("status", status=503, count=1))
+        began_ns = clock.now_ns()
+        assert (await rig.post(body=chat("fast", stream=stream))).headers["x-sidecar-provider"] == "cerebras"
+        answer = await rig.post(body=chat("alone", stream=stream))
+        assert (answer.status, answer.headers["x-sidecar-wait-ms"], clock.now_ns()) == (200, "0", began_ns)
+
+
+async def test_B12_a_target_that_is_busy_time_and_again_is_left_alone(tmp_path):
+    clock = DrivenClock()
+    async with asyncio.timeout(WATCHDOG_S), house(tmp_path, clock=clock) as rig:
+        rig.fault("groq", Fault("busy"))
+        await trip(rig, clock)
+        assert await pump(clock, breaker_of(rig)) == {"openai/gpt-oss-120b": "open"}
+        seen = rig.row("groq").seen
+        assert seen == IN_A_ROW
+        assert (await rig.post(body=chat("fast"))).headers["x-sidecar-attempts"] == "1"
+        assert rig.row("groq").seen == seen
+
+
+async def test_B12_a_target_that_is_always_overtaken_is_left_alone_for_a_while(tmp_path):
+    clock = DrivenClock()
+    async with asyncio.timeout(WATCHDOG_S), house(tmp_path, "hedge: {after: 2s}\n", clock) as rig:
+        rig.fault("groq", Fault("stall_before_headers"))
+        for count in range(OVERTAKEN_IN_A_ROW):
+            assert rig.row("groq").seen == count
+            answer = await pump(clock, rig.post(body=chat("fast")))
+            assert (answer.headers["x-sidecar-provider"], answer.headers["x-sidecar-attempts"]) == ("cerebras", "2")
+        told = (await pump(clock, rig.status()))["providers"][0]["breakers"]["openai/gpt-oss-120b"]
+        assert (told["state"], told["reason"]) == ("open", "hedged")
+        answer = await pump(clock, rig.post(body=chat("fast")))
+        assert (answer.headers["x-sidecar-attempts"], rig.row("groq").seen) == ("1", OVERTAKEN_IN_A_ROW)
 
 
 async def test_H3_a_request_that_fails_everywhere_opens_one_breaker_at_most(tmp_path):

@@ -18,7 +18,7 @@ import uvloop
 from sidecar.core.access import Record
 from sidecar.core.breaker import State
 from sidecar.core.entrance import Entrance, Rules
-from sidecar.core.http import Header
+from sidecar.core.http import Lines
 from sidecar.core.limits import SECOND, Cost
 from sidecar.core.quota import Quota
 from sidecar.core.roster import Roster
@@ -131,11 +131,11 @@ class Caller:
         if self._calls == self._leaves_at:
             raise ClientGone
 
-    async def send(self, status: int, headers: list[Header], body: bytes) -> None:
+    async def send(self, status: int, headers: Lines, body: bytes) -> None:
         await self._step()
         self.status, self.body, self.is_done = status, body, True
 
-    async def start(self, status: int, headers: list[Header], length: int | None) -> None:
+    async def start(self, status: int, headers: Lines, length: int | None) -> None:
         self.status = status
         await self._step()
 

@@ -12,14 +12,16 @@ import socket
 from collections.abc import Callable, Coroutine
 
 import pytest
-import trustme
 import uvloop
 
 from sidecar.sim.config import SimConfig
 from sidecar.sim.faults import Fault
+from tests.both_ways import BOTH_WAYS
 from tests.edge.raw import RawClient, post
 from tests.fakes import settle
-from tests.rig import WATCHDOG_S, chat, running, trusted, until
+from tests.rig import WATCHDOG_S, chat, running, until
+
+pytestmark = BOTH_WAYS
 
 CONFIG = """
 providers:
@@ -32,21 +34,6 @@ SIMS = {"groq": SimConfig("groq", tokens_per_reply=32, chunk_count=8)}
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 Scenario = Callable[[], Coroutine[None, None, None]]
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture(params=["plain", "tls"])
-def tls(request, authority, tmp_path):
-    """What a simulator is given to listen with, trusted by the sidecar."""
-    if request.param == "plain":
-        yield None
-    else:
-        with trusted(authority, tmp_path / "authority.pem") as server:
-            yield server
 
 
 @pytest.fixture(params=LOOPS)
@@ -89,11 +76,11 @@ POINTS = {
 
 @pytest.mark.parametrize("how", [RawClient.close, RawClient.reset, RawClient.half_close])
 @pytest.mark.parametrize("point", POINTS)
-def test_B1_a_caller_that_leaves_stops_the_provider(tmp_path, play, tls, point, how):
+def test_B1_a_caller_that_leaves_stops_the_provider(tmp_path, play, point, how):
     fault, stream, read = POINTS[point]
 
     async def scenario():
-        async with running(tmp_path, CONFIG, SIMS, tls=tls) as rig:
+        async with running(tmp_path, CONFIG, SIMS) as rig:
             rig.fault("groq", fault)
             client = await rig.raw()
             await client.send(request(stream=stream))
@@ -126,10 +113,10 @@ async def narrow(rig):
     return RawClient(*await asyncio.open_connection(sock=plug))
 
 
-def test_B1_a_caller_that_reads_no_more_and_then_leaves_stops_the_provider(tmp_path, play, tls):
+def test_B1_a_caller_that_reads_no_more_and_then_leaves_stops_the_provider(tmp_path, play):
     async def scenario():
         big = SimConfig("groq", tokens_per_reply=900_000, chunk_count=50)  # 5 MB, more than kernels hold
-        async with running(tmp_path, CONFIG, {"groq": big}, tls=tls) as rig, await narrow(rig) as client:
+        async with running(tmp_path, CONFIG, {"groq": big}) as rig, await narrow(rig) as client:
             rig.fault("groq", Fault("stall_after_headers", after_chunks=45, count=1))
             await client.send(request(stream=True))
             await client.head()
@@ -142,7 +129,7 @@ def test_B1_a_caller_that_reads_no_more_and_then_leaves_stops_the_provider(tmp_p
     play(scenario)
 
 
-def test_B2_many_callers_that_leave_at_any_time_leave_nothing_behind(tmp_path, play, tls):
+def test_B2_many_callers_that_leave_at_any_time_leave_nothing_behind(tmp_path, play):
     config = CONFIG.replace("concurrency: 1,", "concurrency: 20,")
     draws = random.Random(7)
 
@@ -155,7 +142,7 @@ def test_B2_many_callers_that_leave_at_any_time_leave_nothing_behind(tmp_path, p
 
     async def scenario():
         sims = {"groq": SimConfig("groq", chunk_delay_ns=1_000_000, latency_ns=2_000_000)}
-        async with running(tmp_path, config, sims, tls=tls) as rig:
+        async with running(tmp_path, config, sims) as rig:
             for _ in range(5):
                 await asyncio.gather(*(call(rig, draws.random() < 0.5) for _ in range(40)))
             await until(lambda: rig.row("groq").in_flight == 0)
@@ -191,9 +178,9 @@ LINGERING = Fault("stall_after_headers", after_chunks=11)
 
 
 @pytest.mark.parametrize(("stream", "faults"), [(False, []), (True, []), (True, [LINGERING])])
-def test_B1_whoever_hangs_up_right_after_the_last_word_has_had_it_all(tmp_path, play, tls, stream, faults):
+def test_B1_whoever_hangs_up_right_after_the_last_word_has_had_it_all(tmp_path, play, stream, faults):
     async def scenario():
-        async with running(tmp_path, CONFIG, SIMS, tls=tls) as rig:
+        async with running(tmp_path, CONFIG, SIMS) as rig:
             for fault in faults:
                 rig.fault("groq", fault)
             client = await rig.raw()

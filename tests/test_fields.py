@@ -10,8 +10,11 @@ import pytest
 from sidecar.core.limits import DAY
 from sidecar.sim.config import SimConfig
 from sidecar.sim.faults import Fault
+from tests.both_ways import BOTH_WAYS
 from tests.chain import BOTH
 from tests.rig import WATCHDOG_S, DrivenClock, chat, pump, running
+
+pytestmark = BOTH_WAYS
 
 # names that the catalog does not know, so that it leaves nothing out by itself
 CONFIG = """

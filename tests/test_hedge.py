@@ -8,8 +8,11 @@ import pytest
 
 from sidecar.core.limits import SECOND
 from sidecar.sim.faults import Fault
+from tests.both_ways import BOTH_WAYS
 from tests.chain import BOTH, PROVIDERS, SIMS, house, reasons
 from tests.rig import WATCHDOG_S, DrivenClock, chat, pump, running, until
+
+pytestmark = BOTH_WAYS
 
 HEDGE = "hedge: {after: 2s}\n"
 MUTE = Fault("stall_before_headers")

@@ -6,18 +6,21 @@ import asyncio
 
 import pytest
 
-from sidecar.core.http import Header
+from sidecar.core.http import Lines
 from sidecar.core.limits import SECOND
 from sidecar.relay import PING, Relay, Waits
 from sidecar.sim.config import SimConfig
 from sidecar.sim.faults import Fault
 from sidecar.upstream.pool import Pool
+from tests.both_ways import BOTH_WAYS
 from tests.chain import PROVIDERS, house
 from tests.fakes import FakeClock, LoopClock, settle
 from tests.rig import WATCHDOG_S, DrivenClock, chat, pump, running, until
 from tests.upstream.conftest import local_resolver
 from tests.upstream.scripted import Peer, Scripted
 from tests.upstream.scripted import ask as ask_for
+
+pytestmark = BOTH_WAYS
 
 PINGS = "timeouts: {ping: 15s, first_content: 5m, idle: 5m, headers: 5m}\n"
 
@@ -53,10 +56,10 @@ class Caller:
     def __init__(self) -> None:
         self.written: list[bytes] = []
 
-    async def send(self, status: int, headers: list[Header], body: bytes) -> None:
+    async def send(self, status: int, headers: Lines, body: bytes) -> None:
         self.written.append(body)
 
-    async def start(self, status: int, headers: list[Header], length: int | None) -> None:
+    async def start(self, status: int, headers: Lines, length: int | None) -> None:
         self.written.append(b"start")
 
     async def write(self, chunk: bytes) -> None:

@@ -14,10 +14,13 @@ import pytest
 from sidecar.core.limits import DAY, HOUR, MINUTE, SECOND
 from sidecar.sim.config import SimConfig
 from sidecar.sim.faults import Fault
+from tests.both_ways import BOTH_WAYS
 from tests.fakes import settle
 from tests.rig import LISTEN, WATCHDOG_S, DrivenClock, chat, running, until
-from tests.upstream.scripted import Scripted, answering
-from tests.wire import COMPLETION, EVENTS, LAST_CHUNK, at_rest, chunk, delta, error, providers, says, seen
+from tests.upstream.scripted import answering
+from tests.wire import COMPLETION, EVENTS, LAST_CHUNK, at_rest, chunk, delta, error, providers, says, scripted, seen
+
+pytestmark = BOTH_WAYS
 
 OK = answering(says(COMPLETION))
 NO_WAIT = "wait: {max: 0s}\n"
@@ -27,7 +30,7 @@ NO_WAIT = "wait: {max: 0s}\n"
 async def from_file(tmp_path, script, key, more=""):
     """A house whose only key is in the file `key` beside its configuration."""
     clock = DrivenClock()
-    async with asyncio.timeout(WATCHDOG_S), Scripted(script) as server:
+    async with asyncio.timeout(WATCHDOG_S), scripted(script) as server:
         text = providers(server, keys="") + f"    limits: [{{model: m, rpm: 1000}}]\n{NO_WAIT}{more}"
         text = text.replace("keys: []", f"keys: [{{name: a, file: {key}}}]")
         async with running(tmp_path, text, {}, clock=clock) as rig:
@@ -125,7 +128,7 @@ async def test_H1_a_running_stream_finishes_though_its_provider_is_gone(tmp_path
         peer.send(chunk(b"data: " + delta("two", finish_reason="stop").encode() + b"\n\n") + LAST_CHUNK)
 
     (tmp_path / "key").write_text("old")
-    async with Scripted(OK) as other, from_file(tmp_path, script, "key") as (rig, server, clock):
+    async with scripted(OK) as other, from_file(tmp_path, script, "key") as (rig, server, clock):
         running_one = asyncio.ensure_future(rig.post(body=chat("m", stream=True)))
         await until(lambda: len(server.requests) == 1)
         rig.path.write_text(LISTEN + providers(other, "other"))

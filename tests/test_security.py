@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sidecar.admin.log import LineLog
 from sidecar.app import Prepared, Sidecar, Source, prepare
 from sidecar.sim.config import SimConfig
+from tests.both_ways import BOTH_WAYS
 from tests.edge.raw import RawClient, post, request
 from tests.fakes import LoopClock, settle
 from tests.rig import CATALOG, KEYS, WATCHDOG_S, chat, running
@@ -458,6 +459,7 @@ async def test_G5_a_request_without_a_model_is_one_request(tmp_path):
 # === H4: no call that nobody asked for ===
 
 
+@BOTH_WAYS
 async def test_H4_nothing_is_asked_of_a_provider_without_a_caller(tmp_path):
     config = 'providers: [{name: groq, base_url: "{groq}", keys: [{name: a, env: KEY_A}]}]\n'
     sims = {"groq": SimConfig("groq")}

@@ -15,8 +15,11 @@ import pytest
 from sidecar.core.limits import SECOND
 from sidecar.sim.config import SimConfig
 from sidecar.sim.faults import Fault
+from tests.both_ways import BOTH_WAYS
 from tests.edge.raw import post
 from tests.rig import WATCHDOG_S, DrivenClock, chat, pump, running
+
+pytestmark = BOTH_WAYS
 
 PROVIDERS = """
 providers:

@@ -15,9 +15,12 @@ import pytest
 from sidecar.core.http import find
 from sidecar.sim.config import SimConfig
 from sidecar.sim.faults import Fault
+from tests.both_ways import BOTH_WAYS
 from tests.fakes import FakeClock
 from tests.rig import CHAT, WATCHDOG_S, DrivenClock, chat, pump, running, until
 from tests.scraping import scrape
+
+pytestmark = BOTH_WAYS
 
 ONE = """
 providers:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from sidecar.core.http import Header
 from sidecar.interfaces import Clock
+from tests.both_ways import current
 from tests.edge.raw import Received
 from tests.fakes import settle
 from tests.rig import KEYS, WATCHDOG_S, Rig, running
@@ -75,6 +76,11 @@ def delta(text: str, **more: str) -> str:
     return f'{{"id":"c1","choices":[{{"index":0,"delta":{{"content":"{text}"}}{fields}}}]}}'
 
 
+def scripted(script: Script) -> Scripted:
+    """A scripted provider, in the clear or behind TLS as the test is run."""
+    return Scripted(script, current(), name="127.0.0.1")
+
+
 def providers(server: Scripted, name: str = "own", base: str = "/v1", keys: str = "KEY_A", fields: str = "") -> str:
     """The configuration of one provider at that server; each key is called by its variable, in lower case."""
     url = f"{server.origin.scheme}://{server.origin.host}:{server.origin.port}{base}"
@@ -93,7 +99,7 @@ async def before(
     **provider: str,
 ) -> AsyncIterator[tuple[Rig, Scripted]]:
     """A sidecar before a scripted provider (see `providers`), under a watchdog."""
-    async with asyncio.timeout(2 * WATCHDOG_S), Scripted(script) as server:
+    async with asyncio.timeout(2 * WATCHDOG_S), scripted(script) as server:
         text = providers(server, **provider) + config
         async with running(tmp_path, text, {}, clock=clock, environ=environ) as rig:
             yield rig, server

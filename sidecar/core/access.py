@@ -40,6 +40,7 @@ class Record(msgspec.Struct):
     usage: Usage | None = None
     dropped: tuple[str, ...] = ()
     trail: tuple[Step, ...] = ()
+    cache: str | None = None  # hit, miss or bypass; None: there is no cache
 
     def sent_at(self, now_ns: int) -> None:
         """It goes to a provider; only the first time counts."""
@@ -71,6 +72,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     dropped: tuple[str, ...] = ()
     trail: tuple[Step, ...] = ()
     caller: str | None = None
+    cache: str | None = None
 
 
 def line_of(record: Record, now_ns: int) -> Line:
@@ -100,6 +102,7 @@ def line_of(record: Record, now_ns: int) -> Line:
         dropped=record.dropped,
         trail=record.trail,
         caller=record.caller,
+        cache=record.cache,
     )
 
 

@@ -7,7 +7,7 @@ the attempts that failed before, `-dropped`, and `x-request-id` where the provid
 from __future__ import annotations
 
 from sidecar.core.access import Record
-from sidecar.core.errors import Refusal, Step
+from sidecar.core.errors import Reason, Refusal, Step, render
 from sidecar.core.headers import header_lines, response_headers
 from sidecar.core.hot_answer import Known
 from sidecar.core.http import Header, find
@@ -16,6 +16,10 @@ from sidecar.core.snapshot import Key
 
 _MILLISECOND = 1_000_000
 _HIDDEN = b"[key withheld]"
+_SEALED = (
+    "The provider's error is withheld, because it is in a content coding that cannot be read here, and it might repeat "
+    "the operator's key; ask with `accept-encoding: gzip` or `identity` to see it."
+)
 
 
 def answer_headers(headers: list[Header], record: Record, candidate: Candidate) -> list[Header]:
@@ -73,12 +77,20 @@ def _reasons(trail: tuple[Step, ...]) -> bytes:
     return header_text(", ".join(f"{step.target} {step.key}: {step.reason}" for step in trail))
 
 
-def cleaned(head: list[Header], body: bytes, plain: bytes, key: Key) -> tuple[list[Header], bytes]:
-    """An error's head and body as the caller may have them. `plain`: the body unpacked; used where it has to be."""
+def cleaned(
+    head: list[Header], body: bytes, plain: bytes, key: Key, dialect: str = "openai"
+) -> tuple[list[Header], bytes]:
+    """An error's head and body as the caller may have them. `plain`: the body unpacked, used where it has to be; empty
+    where that cannot be done."""
     secret = key.secret_bytes
-    if not secret or secret not in plain:
+    if not secret or (secret not in plain and (plain or not body or find(head, b"content-encoding") is None)):
         return head, body
-    return [header for header in head if header[0] != b"content-encoding"], redacted(plain, key)
+    kept = [header for header in head if header[0] != b"content-encoding"]
+    if plain:
+        return kept, redacted(plain, key)
+    # nobody here can tell whether it repeats the key, so it is not passed on
+    kept = [header for header in kept if header[0] != b"content-type"] + [(b"content-type", b"application/json")]
+    return kept, render(Refusal(Reason.UPSTREAM_FAILED, _SEALED), dialect).body
 
 
 def redacted(body: bytes, key: Key) -> bytes:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from sidecar.core.breaker import FAULTS
+from sidecar.core.breaker import FAULTS, Breaker
 from sidecar.core.conversation import Turn
 from sidecar.core.errors import Refusal, Step
 from sidecar.core.fallback import RULES, Next, Rule
@@ -35,16 +35,19 @@ class Send(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Enlist at every place and take the first that admits, until `until_ns`; then ask again."""
+    """Enlist at every place and take the first that admits, until `until_ns` or until one of `breakers` lets calls
+    pass; then ask again."""
 
     places: list[tuple[Candidate, Cost]]
     until_ns: int
+    breakers: tuple[Breaker, ...] = ()
 
 
 class Backoff(NamedTuple):
-    """Do nothing until `until_ns`, then ask again."""
+    """Do nothing until `until_ns`, or until one of `breakers` lets calls pass; then ask again."""
 
     until_ns: int
+    breakers: tuple[Breaker, ...] = ()
 
 
 class Policy(msgspec.Struct, frozen=True, gc=False):
@@ -66,7 +69,7 @@ class Attempts:
 
     __slots__ = (
         "_backlog", "_budget", "_closed", "_failures", "_has_blamed", "_hops", "_passed_over", "_policy", "_retries",
-        "_size", "_turn", "sent", "trail"
+        "_size", "_slow", "_turn", "sent", "trail"
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +87,7 @@ class Attempts:
         self._failures: list[Failure] = []
         self._retries = 0
         self._has_blamed = False
+        self._slow: Candidate | None = None  # beside whom another was asked
         self.sent = 0
         self.trail: list[Step] = []
 
@@ -152,6 +156,7 @@ class Attempts:
             admitted = None if hop.target is beside.target else hop.admit(cost, now_ns, self._passed_over)
             if admitted is not None:
                 self.sent += 1
+                self._slow = beside
                 return Send(*admitted)
         return None
 
@@ -164,6 +169,8 @@ class Attempts:
         breaker = send.candidate.breaker
         if outcome is _OK and breaker.is_quiet:
             return
+        if outcome is Outcome.HEDGED and send.candidate is self._slow:
+            return breaker.overtaken(send.charge, now_ns, draw)
         if outcome in FAULTS:
             is_first, self._has_blamed = not self._has_blamed, True
             # what a second target fails at as well may be the request's fault; a probe answers for its target alone
@@ -203,7 +210,8 @@ class Attempts:
         if ends and min(ends) <= until_ns:
             # a bench ends at one instant for all who wait for it: they are spread over one backoff step
             asks_ns = min(ends) + int(draw * self._policy.base_ns)
-            return Wait(places, min(asks_ns, until_ns)) if places else Backoff(asks_ns)
+            breakers = self._barring(now_ns)
+            return Wait(places, min(asks_ns, until_ns), breakers) if places else Backoff(asks_ns, breakers)
         return Wait(places, until_ns) if places else None
 
     def _retry_at(self, now_ns: int, draw: float) -> int | None:
@@ -232,6 +240,11 @@ class Attempts:
 
     def _outlooks(self, now_ns: int) -> list[Outlook]:
         return [hop.outlook(cost, now_ns, self._passed_over) for hop, cost in self._open_hops()]
+
+    def _barring(self, now_ns: int) -> tuple[Breaker, ...]:
+        """The breakers that bar what could be asked otherwise: they may close before their time."""
+        breakers = (hop.candidates[0].breaker for hop in self._hops if hop not in self._closed and hop.candidates)
+        return tuple(breaker for breaker in breakers if breaker.until_ns > now_ns)
 
     def _places(self, now_ns: int) -> list[tuple[Candidate, Cost]]:
         return [

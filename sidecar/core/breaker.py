@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FAULTS = frozenset(
     {
         Outcome.SERVER_ERROR,
+        Outcome.BUSY,
         Outcome.CONNECT_FAILED,
         Outcome.HEADERS_TIMEOUT,
         Outcome.CONTENT_TIMEOUT,
@@ -32,6 +33,9 @@ FAULTS = frozenset(
 IN_A_ROW = 5  # fewer are a blip: a deploy of the provider, one bad machine behind its balancer
 WINDOW_NS = 30 * SECOND  # of the share: it begins with a failure
 WINDOW_LEAST = 20  # verdicts; of fewer, a share says nothing
+# Answers that another target, asked beside this one, gave first. Slow is not broken, so it takes more of them, and one
+# answer in time begins the row anew.
+OVERTAKEN_IN_A_ROW = 10
 OPEN_NS = SECOND  # at first: about what a restart behind a balancer takes
 # Not above wait.max by default (20 s): a caller whose only target this is is held until it may be tried, not refused.
 OPEN_MOST_NS = 15 * SECOND
@@ -88,7 +92,7 @@ class Breaker:
     A call is told by its charge: `enter` when it is admitted, `heard` at a 2xx status line, `ended` in any case.
     """
 
-    __slots__ = ("_began_ns", "_failures", "_probes", "_row", "_trips", "_verdicts", "cause", "message",
+    __slots__ = ("_began_ns", "_failures", "_overtaken", "_probes", "_row", "_trips", "_verdicts", "cause", "message",
                  "state", "until_ns")  # fmt: skip
 
     def __init__(self) -> None:
@@ -97,6 +101,7 @@ class Breaker:
         self.cause: Outcome | None = None
         self.message = ""  # how many failures it took
         self._row = 0  # failures since the last 2xx
+        self._overtaken = 0  # since the last answer
         self._began_ns = 0  # of the window
         self._verdicts = 0  # in the window; 0: none is open
         self._failures = 0  # of them
@@ -143,13 +148,25 @@ class Breaker:
             if not self._probes:
                 self._move(Event.PROBE_LEFT)
                 self.until_ns = now_ns if self.state is _OPEN else self.until_ns
-        elif self._verdicts and outcome is Outcome.OK:
-            self._verdicts += 1
+        elif outcome is Outcome.OK:
+            self._overtaken = 0
+            if self._verdicts:
+                self._verdicts += 1
+
+    def overtaken(self, charge: Charge, now_ns: int, draw: float) -> None:
+        """A call is over because it was so slow that another target was asked beside it, which was faster. As good as a
+        failure only when it is always so: then each request pays twice for nothing."""
+        self._overtaken += 1
+        is_last_straw = self._overtaken >= OVERTAKEN_IN_A_ROW
+        event = Event.PROBE_FAILED if self.is_probe(charge) else Event.TRIPPED if is_last_straw else Event.FAILED
+        if self._opens(event, now_ns, draw):
+            self.cause = Outcome.HEDGED
+            self.message = f"another target was faster {self._overtaken} times in a row"
 
     def clear(self) -> None:
         """Closed, and nothing known against it."""
         self.state = _CLOSED
-        self.until_ns = self._row = self._trips = self._verdicts = self._failures = 0
+        self.until_ns = self._row = self._overtaken = self._trips = self._verdicts = self._failures = 0
         self.cause = None
         self.message = ""
         self._probes.clear()
@@ -157,16 +174,22 @@ class Breaker:
     def _failed(self, outcome: Outcome, is_probe: bool, now_ns: int, draw: float) -> None:
         tells = Event.TRIPPED if self._is_one_too_many(now_ns) else Event.FAILED
         event = Event.PROBE_FAILED if is_probe else tells
-        before = self.state
-        self._move(event)
-        if self.state is _OPEN and before is not _OPEN:
-            self._probes.clear()
-            open_ns = min(OPEN_NS << min(self._trips, 16), OPEN_MOST_NS)
-            self._trips += 1
-            self.until_ns = now_ns + open_ns - int(draw * (open_ns // 4))
+        if self._opens(event, now_ns, draw):
             self.cause = outcome
             if event is Event.TRIPPED:
                 self.message = f"{self._row} failures in a row, {self._failures} of {self._verdicts} calls"
+
+    def _opens(self, event: Event, now_ns: int, draw: float) -> bool:
+        """Whether that opens it, for longer each time."""
+        before = self.state
+        self._move(event)
+        if self.state is not _OPEN or before is _OPEN:
+            return False
+        self._probes.clear()
+        open_ns = min(OPEN_NS << min(self._trips, 16), OPEN_MOST_NS)
+        self._trips += 1
+        self.until_ns = now_ns + open_ns - int(draw * (open_ns // 4))
+        return True
 
     def _is_one_too_many(self, now_ns: int) -> bool:
         if not self._verdicts or now_ns - self._began_ns > WINDOW_NS:

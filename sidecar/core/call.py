@@ -14,15 +14,17 @@ from sidecar.core import body, multipart
 from sidecar.core.affinity import Ownership
 from sidecar.core.body import Envelope
 from sidecar.core.catalog import NativeSurface
+from sidecar.core.codings import Sealed, undone
 from sidecar.core.errors import Reason, Refusal
 from sidecar.core.headers import Controls
 from sidecar.core.heading import Heading, heading_of
-from sidecar.core.http import Request
+from sidecar.core.http import Request, find
 from sidecar.core.keys import Size
 from sidecar.core.paths import Endpoint, Kind, Surface, needs_model, resolve
 from sidecar.core.routing import Route, native_model, native_provider, pin, route_model
 from sidecar.core.snapshot import Snapshot, Target
 from sidecar.core.tokens import kind, text_bytes
+from sidecar.core.units import format_size
 
 # names and paths at all providers stay far below; what is kept by model stays bounded (E1)
 _MODEL_CHARS = 512
@@ -40,6 +42,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     route: Route
     size: Size
     native: NativeSurface | None
+    plain: bytes | None = None  # the body, where it came packed and had to be read
 
     @property
     def surface(self) -> Surface:
@@ -65,10 +68,12 @@ def understand(snapshot: Snapshot, request: Request, ownership: Ownership) -> Ca
     envelope = (
         body.peek(request.body) if not heading.is_multipart else multipart.peek(request.body, heading.content_type)
     )
+    plain = None
     if isinstance(envelope, Refusal):
-        if heading.is_multipart or heading.is_json or needs_model(heading.surface.endpoint):
-            return envelope
-        envelope = Envelope()  # an upload of another kind: passed as it is
+        opened = _open(snapshot, request, heading, envelope)
+        if isinstance(opened, Refusal):
+            return opened
+        envelope, plain = opened
     destination = heading.destinations.get(envelope.model)
     if not isinstance(destination, _Destination) or destination.snapshot is not snapshot:
         found = _destination(snapshot, heading, envelope)
@@ -83,8 +88,8 @@ def understand(snapshot: Snapshot, request: Request, ownership: Ownership) -> Ca
         owned = pin(snapshot, route.targets, owner, destination.native is not None)
         if not isinstance(owned, Refusal):
             route = owned  # a key that left the configuration owns nothing any more
-    size = _size(request, envelope, heading) if destination.model else _NO_SIZE
-    return Call(heading, envelope, destination.model, route, size, destination.native)
+    size = _size(plain or request.body, envelope, heading) if destination.model else _NO_SIZE
+    return Call(heading, envelope, destination.model, route, size, destination.native, plain)
 
 
 def error_dialect(snapshot: Snapshot, target: bytes) -> str:
@@ -130,11 +135,43 @@ def _destination(snapshot: Snapshot, heading: Heading, envelope: Envelope) -> _D
     return route if isinstance(route, Refusal) else _Destination(snapshot, route, model, native)
 
 
-def _size(request: Request, envelope: Envelope, heading: Heading) -> Size:
+class _Opened(NamedTuple):
+    envelope: Envelope
+    plain: bytes | None
+
+
+def _open(snapshot: Snapshot, request: Request, heading: Heading, unread: Refusal) -> _Opened | Refusal:
+    """A body that could not be read as it is, read without its coding, if it has one; else it stays `unread`."""
+    if heading.is_multipart:
+        return unread
+    if not heading.is_json and not needs_model(heading.surface.endpoint):
+        return _Opened(Envelope(), None)  # an upload of another kind: passed as it is
+    coding = find(request.headers, b"content-encoding")
+    if coding is None or coding.strip().lower() == b"identity":
+        return unread
+    most = snapshot.config.body.max_bytes
+    plain = undone(request.body, coding, most)
+    if not isinstance(plain, Sealed):
+        envelope = body.peek(plain)
+        return envelope if isinstance(envelope, Refusal) else _Opened(envelope, plain)
+    if not needs_model(heading.surface.endpoint):
+        return _Opened(Envelope(), None)
+    shown = coding[:64].decode("ascii", "replace")
+    if plain is Sealed.TOO_LARGE:
+        return Refusal(
+            Reason.BODY_TOO_LARGE, f"Unpacked, the body is larger than body.max_bytes ({format_size(most)})."
+        )
+    if plain is Sealed.BROKEN:
+        return Refusal(Reason.INVALID_JSON, f"The body is not what its content-encoding says ({shown!r}).")
+    message = f"The model in a body of content-encoding {shown!r} cannot be read; send it as it is, or as gzip."
+    return Refusal(Reason.UNREADABLE_CODING, message, param="model")
+
+
+def _size(content: bytes, envelope: Envelope, heading: Heading) -> Size:
     if heading.is_multipart:
         is_speech = heading.surface.endpoint is Endpoint.TRANSCRIPTIONS
-        return Size(0, None, 1, len(request.body) // _AUDIO_BYTES_PER_SECOND + 1 if is_speech else 0)
-    return Size(text_bytes(request.body), envelope.declared_output, envelope.n, 0, kind(request.body))
+        return Size(0, None, 1, len(content) // _AUDIO_BYTES_PER_SECOND + 1 if is_speech else 0)
+    return Size(text_bytes(content), envelope.declared_output, envelope.n, 0, kind(content))
 
 
 _NO_SIZE = Size(0, None, 1, 0)

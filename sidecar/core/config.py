@@ -154,6 +154,15 @@ class Dns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resolver: Literal["auto", "system"] = "auto"  # c-ares needs no threads; the system knows mDNS, NIS and VPNs
 
 
+class Cache(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Answers kept for those who ask the same again."""
+
+    enabled: bool = False  # an answer may depend on the day it is asked; only the operator knows
+    ttl: Duration = 60 * MINUTE  # a run of tests or an agent's loop asks again within the hour
+    max_bytes: Size = 64 * _MIB  # as much again as the process itself takes
+    only_deterministic: bool = True  # who asks for variety wants another answer each time
+
+
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where quotas, benches and what was learned outlive the process: an SQLite file; None: nowhere."""
 
@@ -197,6 +206,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     inflight: Inflight = Inflight()
     hedge: Hedge = Hedge()
     dns: Dns = Dns()
+    cache: Cache = Cache()
     state: State = State()
     log: Log = Log()
     auth: Auth = Auth()
@@ -234,6 +244,7 @@ __all__ = [
     "Address",
     "Auth",
     "Body",
+    "Cache",
     "Config",
     "Dns",
     "Hedge",

@@ -124,6 +124,10 @@ class Entrance:
             self.inflight_bytes += more
         return refusal
 
+    def shrunk(self, less: int) -> None:
+        """So many bytes that were counted as grown are gone again."""
+        self.inflight_bytes -= less
+
     def _is_right_host(self, value: bytes) -> bool:
         if not self._rules.is_loopback_only or _SAFE_HOST.fullmatch(value):
             return True

@@ -83,8 +83,6 @@ _UNPAID_NS = 6 * HOUR
 # Forbidden: rights are changed by a person as well, but at their desk, with this log before them.
 _FORBIDDEN_NS = HOUR
 _RETIRED_NS = DAY  # H5
-# Busy without a time: long enough that a queue of ours does not hammer, short enough to notice the first recovery.
-_BUSY_NS = 5 * SECOND
 # Concurrency: a slot frees whenever any request ends.
 CROWDED_NS = SECOND
 
@@ -112,7 +110,8 @@ _FORBIDDEN = Row(Outcome.KEY_FORBIDDEN, Scope.KEY_MODEL, Until.AT_LEAST, _FORBID
 _NO_MODEL = Row(Outcome.MODEL_UNAVAILABLE, Scope.TARGET, Until.AT_LEAST, _RETIRED_NS)
 # Parks nothing: the model is there, but not for what this request asks of it (tools, another endpoint).
 _NOT_FOR_THIS = Row(Outcome.MODEL_UNAVAILABLE, Scope.REQUEST, Until.NEVER)
-_BUSY = Row(Outcome.BUSY, Scope.TARGET, Until.STATED, _BUSY_NS)
+# Without a time no bench: one busy answer among many is about one machine of theirs. Several are the breaker's.
+_BUSY = Row(Outcome.BUSY, Scope.TARGET, Until.STATED)
 _CROWDED = Row(Outcome.CONCURRENCY, Scope.QUOTA, Until.STATED, CROWDED_NS)
 _SPENT = Row(Outcome.RATE_LIMITED, Scope.QUOTA, Until.WINDOW)
 _FAILED = Row(Outcome.SERVER_ERROR, Scope.TARGET, Until.STATED)

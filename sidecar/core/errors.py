@@ -47,6 +47,7 @@ class Reason(enum.Enum):
     BODY_TIMEOUT = "request_timeout"
     BODY_TOO_LARGE = "body_too_large"
     NEVER_FITS = "request_too_large"
+    UNREADABLE_CODING = "unsupported_content_encoding"
     EXPECTATION_FAILED = "expectation_failed"
     HEADERS_TOO_LARGE = "headers_too_large"
     RATE_LIMITED = "rate_limit_exceeded"
@@ -81,6 +82,7 @@ _FACTS = {
     Reason.BODY_TIMEOUT: _Facts(408, "timeout_error", True),
     Reason.BODY_TOO_LARGE: _Facts(413, _CALLER, False),
     Reason.NEVER_FITS: _Facts(413, _CALLER, False),
+    Reason.UNREADABLE_CODING: _Facts(415, _CALLER, False),
     Reason.EXPECTATION_FAILED: _Facts(417, _CALLER, False),
     Reason.HEADERS_TOO_LARGE: _Facts(431, _CALLER, False),
     Reason.RATE_LIMITED: _Facts(429, "rate_limit_error", True),

@@ -12,6 +12,7 @@ from sidecar.core.breaker import (
     IN_A_ROW,
     OPEN_MOST_NS,
     OPEN_NS,
+    OVERTAKEN_IN_A_ROW,
     PROBE_NS,
     TRANSITIONS,
     WINDOW_LEAST,
@@ -140,7 +141,12 @@ An ambiguous failure ends the request where `retry.ambiguous` is `fail`; `/statu
 Each target (a model at a provider) has a breaker: `{State.CLOSED.value}` lets calls pass, `{State.OPEN.value}` rejects
 them, `{State.HALF_OPEN.value}` has a probe out. It opens after {IN_A_ROW} failures in a row, or when half of the calls
 within {format_duration(WINDOW_NS)} failed, if those were {WINDOW_LEAST} or more. Of one request the first failure alone
-counts, so that one bad request does not open the breakers of a whole chain.
+counts, so that one bad request does not open the breakers of a whole chain. It opens too when another target, asked
+beside this one by `hedge.after`, was faster {OVERTAKEN_IN_A_ROW} times in a row; one answer in time begins that anew.
+
+A provider that is at its capacity and names no time is not benched for that: one busy answer among many is about one of
+its machines. The request goes on elsewhere, or comes again after its own pause, and several such answers open the
+breaker. A time that is named is kept to.
 
 | From | When | To |
 |---|---|---|
@@ -148,9 +154,12 @@ counts, so that one bad request does not open the breakers of a whole chain.
 
 It is open for {format_duration(OPEN_NS)} at first, twice as long each time a probe fails, up to
 {format_duration(OPEN_MOST_NS)}, each less up to a quarter at random. A target behind an open breaker is passed over at
-once. Where it is the only one left, a request waits as it waits for quota, or is refused with 503 and `Retry-After`. A
+once. Where it is the only one left, a request waits as it waits for quota, or is refused with 503 and `Retry-After`.
+Those who wait go as soon as a probe passes: two at once, and two more with each answer that follows. A
 probe without a verdict after {format_duration(PROBE_NS)} makes room for another (then after twice that), so that a slow
-answer does not keep a target closed off that is well. `/status.json` shows every breaker that is not closed."""
+answer does not keep a target closed off that is well. `/status.json` shows every breaker that is not closed. Breakers
+are not kept in `state.path`: what they know is seconds old at most, and a new process that finds out for itself loses
+{IN_A_ROW} calls that are answered elsewhere, where an old verdict could keep it from a target that is well."""
 
 
 def _classes() -> Iterable[str]:

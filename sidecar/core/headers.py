@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from sidecar.core.errors import Reason, Refusal
 from sidecar.core.http import Header
+from sidecar.core.limits import SECOND
 from sidecar.core.units import DURATION_GRAMMAR, parse_duration
 
 _HOP_BY_HOP = frozenset(
@@ -34,7 +35,9 @@ _CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-a
 # the operator's account is the key's own, not the caller's
 _ACCOUNT = frozenset({b"openai-organization", b"openai-project"})
 # `cache-control` speaks to the cache here (design section 3)
-_OURS = frozenset({b"cache-control", b"x-sidecar-fallback", b"x-sidecar-max-wait", b"x-sidecar-key"})
+_OURS = frozenset(
+    {b"cache-control", b"x-sidecar-cache", b"x-sidecar-fallback", b"x-sidecar-max-wait", b"x-sidecar-key"}
+)
 _REQUEST = _HOP_BY_HOP | _CREDENTIALS | _ACCOUNT | _OURS | {b"host", b"content-length", b"expect"}
 _RESPONSE = _HOP_BY_HOP | {b"content-length", b"set-cookie", b"set-cookie2", b"alt-svc", b"strict-transport-security"}
 _DROPPED_PREFIXES = (b"x-sidecar-", b"proxy-")
@@ -43,6 +46,9 @@ _PLAIN_CONNECTION = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close",
 
 # a body of length 0 is announced where the method gives it a meaning (RFC 9110, 8.6)
 _WITH_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
+
+_CACHE = frozenset({"on", "off", "refresh"})
+_MAX_AGE = re.compile(r'max-age="?([0-9]{1,9})"?')
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _LINE = re.compile(_TOKEN + rb": [^\r\n\0]*+\r\n")
@@ -53,7 +59,8 @@ _REQUEST_LINE = re.compile(_TOKEN + rb" /[!-~]*+ HTTP/1\.1\r\nhost: [!-~]++\r\n"
 class Controls(NamedTuple):
     """What a caller asks of this proxy itself. `max_wait_ns`: how long the request may be held; None: as configured.
 
-    `key`: the label of the only key that may serve. `no_store`, `no_cache`: Cache-Control of the request (RFC 9111).
+    `key`: the label of the only key that may serve. `no_store`, `no_cache`, `max_age_ns`: Cache-Control of the request
+    (RFC 9111 5.2.1); `cache`: on (also for answers that may differ), off, refresh.
     """
 
     fallback: bool = True
@@ -61,6 +68,8 @@ class Controls(NamedTuple):
     key: str | None = None
     no_store: bool = False
     no_cache: bool = False
+    max_age_ns: int | None = None
+    cache: str | None = None
 
 
 _NO_WISHES = Controls()
@@ -141,7 +150,14 @@ def _read(wishes: Controls, name: bytes, value: str) -> Controls | str:
     if name == b"cache-control":
         directives = {directive.strip().lower() for directive in value.split(",")}
         no_store, no_cache = "no-store" in directives, "no-cache" in directives
-        return wishes._replace(no_store=wishes.no_store or no_store, no_cache=wishes.no_cache or no_cache)
+        return wishes._replace(
+            no_store=wishes.no_store or no_store,
+            no_cache=wishes.no_cache or no_cache,
+            max_age_ns=_max_age_ns(directives, wishes.max_age_ns),
+        )
+    if name == b"x-sidecar-cache":
+        cache = value.lower()
+        return wishes._replace(cache=cache) if cache in _CACHE else "'on', 'off' or 'refresh'"
     if name == b"x-sidecar-fallback":
         fallback = {"off": False, "on": True}.get(value.lower())
         return "'off' or 'on'" if fallback is None else wishes._replace(fallback=fallback)
@@ -151,6 +167,16 @@ def _read(wishes: Controls, name: bytes, value: str) -> Controls | str:
     if not value.isprintable() or not value or "\ufffd" in value:
         return "the label of a key"
     return wishes._replace(key=value)
+
+
+def _max_age_ns(directives: set[str], before: int | None) -> int | None:
+    """The least age that was asked for; what is no number of seconds is passed over, as caches do (RFC 9111 5.2)."""
+    asked = [] if before is None else [before]
+    for directive in directives:
+        match = _MAX_AGE.fullmatch(directive)
+        if match:
+            asked.append(int(match[1]) * SECOND)
+    return min(asked, default=None)
 
 
 def _named_by_connection(headers: list[Header]) -> list[bytes]:

@@ -60,6 +60,14 @@ class Origin(NamedTuple):
     port: int
 
 
+def listed(headers: Lines) -> list[Header]:
+    """Headers one by one, names lower-case."""
+    if not isinstance(headers, bytes):
+        return headers
+    fields = (line.partition(b":") for line in headers.split(b"\r\n")[:-1])
+    return [(name.lower(), value.strip()) for name, _, value in fields]
+
+
 def find(headers: list[Header], name: bytes) -> bytes | None:
     """The value of the first header called `name` (lower-case), or None."""
     for key, value in headers:

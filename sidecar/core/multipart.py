@@ -38,6 +38,7 @@ _UNREAD = Envelope()
 class _Part(NamedTuple):
     name: bytes
     is_file: bool
+    head: int  # where its head begins
     start: int
     end: int
 
@@ -67,6 +68,14 @@ def with_model(body: bytes, content_type: bytes, model: str) -> bytes:
         if part.name == b"model" and not part.is_file:
             return spliced(body, part.start, part.end, model.encode())
     return body
+
+
+def fields(body: bytes, content_type: bytes) -> list[tuple[bytes, bytes, bytes]] | None:
+    """Name, head and content of each part, in order; None for a form that cannot be read."""
+    parts = _parts(body, content_type)
+    if parts is None:
+        return None
+    return [(part.name, body[part.head : part.start - 4], body[part.start : part.end]) for part in parts]
 
 
 def boundary(content_type: bytes) -> bytes | None:
@@ -135,4 +144,4 @@ def _part(body: bytes, start: int, end: int) -> _Part | None:
     if disposition is None or name is None:
         return None
     value = name[1] if name[1] is not None else name[2]
-    return _Part(value, _FILE.search(disposition[1]) is not None, blank + 4, end)
+    return _Part(value, _FILE.search(disposition[1]) is not None, start, blank + 4, end)

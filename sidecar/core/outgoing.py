@@ -8,7 +8,6 @@ caller sent.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -32,7 +31,7 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """What goes on the wire. `dropped` names the fields left out for this target.
 
     `asks_usage`: its stream will tell a usage that the caller did not ask for. `may_lose_fields`: should the target not
-    take a field of it, it may be sent again without.
+    take a field of it, it may be sent again without. `plain`: the body without a content coding.
     """
 
     head: bytes
@@ -40,25 +39,30 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     dropped: tuple[str, ...]
     asks_usage: bool = False
     may_lose_fields: bool = False
+    plain: bytes = b""
 
 
-class _Fitted(NamedTuple):
-    content: bytes
-    dropped: tuple[str, ...] = ()
-    asks_usage: bool = False
+_Fitted = tuple[bytes, tuple[str, ...], bool]
+"""A body for one target, what it lost, and whether it asks for the usage."""
 
 
 def prepare(call: Call, request: Request, candidate: Candidate, strict: bool, fit: Fit = AS_IT_IS) -> Outgoing:
     """Fit a request to a candidate, also as its target is known to want it. `strict`: but for the model, as it is."""
     target = candidate.target
-    native, content = call.native, request.body
+    native, plain = call.native, request.body if call.plain is None else call.plain
+    content = plain
     dropped: tuple[str, ...] = ()
     asks_usage = False
     if native is None and content and call.model is not None:
         content, dropped, asks_usage = _fit_body(call, request, target, None if strict else fit)
-    opening = call.heading.openings.get((target, asks_usage))
+    fitted, is_unpacked = content, False
+    if call.plain is not None:
+        is_unpacked = content != plain
+        if not is_unpacked:
+            content = request.body  # as it came, since nothing had to be changed
+    opening = call.heading.openings.get((target, asks_usage)) if not is_unpacked else None
     if opening is None:
-        opening = _opening(call, request, target, asks_usage)
+        opening = _opening(call, request, target, asks_usage, is_unpacked)
     key_line = candidate.key_line if native is None else header_lines(candidate.key.auth(native.auth))
     # a body, even an empty one that was announced, keeps its length
     length = len(content) if content or request.is_measured else None
@@ -69,10 +73,10 @@ def prepare(call: Call, request: Request, candidate: Candidate, strict: bool, fi
         and not call.heading.is_multipart
         and needs_model(call.heading.surface.endpoint)  # of other endpoints it is not known what their fields mean
     )
-    return Outgoing(head, content, dropped, asks_usage, may_lose_fields)
+    return Outgoing(head, content, dropped, asks_usage, may_lose_fields, fitted)
 
 
-def _opening(call: Call, request: Request, target: Target, asks_usage: bool) -> bytes:
+def _opening(call: Call, request: Request, target: Target, asks_usage: bool, is_unpacked: bool) -> bytes:
     """What comes before the key: the same for all requests with that head, to that target."""
     provider, native = target.provider, call.native
     if native is not None:
@@ -85,20 +89,23 @@ def _opening(call: Call, request: Request, target: Target, asks_usage: bool) -> 
     kept = request_headers(request.headers, [auth.header.lower().encode("ascii")] if has_keys else [])
     if asks_usage:  # packed, it could not be taken out again
         kept = [header for header in kept if header[0] != b"accept-encoding"]
+    if is_unpacked:
+        kept = [header for header in kept if header[0] != b"content-encoding"]
     opening = request_line(request.method, path, provider.host) + header_lines(kept)
-    call.heading.keep((target, asks_usage), opening)
+    if not is_unpacked:
+        call.heading.keep((target, asks_usage), opening)
     return opening
 
 
 def _fit_body(call: Call, request: Request, target: Target, fit: Fit | None) -> _Fitted:
-    content = request.body
+    content = request.body if call.plain is None else call.plain
     if target.model != call.model:
         if call.is_multipart:
             media_type = find(request.headers, b"content-type") or b""
-            return _Fitted(multipart.with_model(content, media_type, target.model))
+            return multipart.with_model(content, media_type, target.model), (), False
         content = body.with_model(content, target.model)
     if fit is None or call.is_multipart:
-        return _Fitted(content)
+        return content, (), False
     entry = target.provider.entry
     dropped: tuple[str, ...] = ()
     marks = target.provider.marks
@@ -109,8 +116,8 @@ def _fit_body(call: Call, request: Request, target: Target, fit: Fit | None) -> 
         dropped += more
     if _tells_usage_on_request(call, entry, fit):
         asked = asking(content)
-        return _Fitted(asked, dropped, asked is not content)
-    return _Fitted(content, dropped)
+        return asked, dropped, asked is not content
+    return content, dropped, False
 
 
 def _without(

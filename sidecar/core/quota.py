@@ -95,11 +95,6 @@ class Quota:
             spent.append((budget, amount))
         return self._spend(spent, now)
 
-    def admit(self, cost: Cost, now: int) -> Charge:
-        """Spend all without a test: for who has just seen that `free_at` is now."""
-        wanted = _by_column(cost)
-        return self._spend([(b, min(wanted[b.column], b.window.limit)) for b in self.budgets], now)
-
     def free_at(self, cost: Cost, now: int) -> int | None:
         """The first instant at which everything admits this cost, were nobody else to come: `now` when it does now.
 

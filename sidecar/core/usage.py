@@ -7,16 +7,13 @@ only the total shows), Anthropic's messages and Gemini's own. A number that is n
 
 from __future__ import annotations
 
-import zlib
-
 import msgspec
 
+from sidecar.core.codings import Sealed, undone
 from sidecar.core.limits import Usage
 
 # an answer that unpacks to more is not an answer to read: memory stays bounded
 _MAX_PLAIN_BYTES = 4 << 20
-_GZIP_OR_ZLIB = 47  # window bits: 15, and 32 to read the header (zlib manual, inflateInit2)
-_RAW = -15  # `deflate` as some servers send it, without the zlib header
 
 
 class _Details(msgspec.Struct, gc=False):
@@ -100,24 +97,8 @@ def from_event(data: bytes) -> Usage | None:
 
 def decoded(body: bytes, content_encoding: bytes) -> bytes | None:
     """The body without its gzip or deflate; None for another encoding, a broken one, or more than 4 MiB."""
-    encoding = content_encoding.strip().lower()
-    if encoding in (b"", b"identity"):
-        return body
-    if encoding in (b"gzip", b"x-gzip"):
-        return _inflated(body, _GZIP_OR_ZLIB)
-    if encoding == b"deflate":
-        plain = _inflated(body, _GZIP_OR_ZLIB)
-        return _inflated(body, _RAW) if plain is None else plain
-    return None
-
-
-def _inflated(body: bytes, window_bits: int) -> bytes | None:
-    inflate = zlib.decompressobj(window_bits)
-    try:
-        plain = inflate.decompress(body, _MAX_PLAIN_BYTES)
-    except zlib.error:
-        return None
-    return plain if inflate.eof else None
+    plain = undone(body, content_encoding, _MAX_PLAIN_BYTES)
+    return None if isinstance(plain, Sealed) else plain
 
 
 def _usage(answer: _Answer) -> Usage | None:

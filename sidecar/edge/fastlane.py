@@ -182,7 +182,8 @@ class FastConnection(Writing):
         """What was waited for has not come in time. A request that is being answered has its time elsewhere."""
         if self._phase is _BODY:
             cast(Entry, self._entered).leave()
-            self._entered = late_body(self._lane.timing.client_body_ns)
+            late, head = late_body(self._lane.timing.client_body_ns), self._intake.head
+            self._entered = self._lane.service.refused(head.method, head.target, late)
             self._begin()
         elif self._phase is _HEAD:
             if self._intake.held:

@@ -87,7 +87,7 @@ class GeneralLane:
                 connection.write(CONTINUE)
             body = await self._body(request, entry)
             if isinstance(body, Refusal):
-                return body
+                return self._service.refused(head.method, head.target, body)
             is_measured = head.length is not None
             await self._service.handle(
                 Request(head.method, head.target, head.headers, body, entry.caller, is_measured, head.notes), reply

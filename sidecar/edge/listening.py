@@ -77,7 +77,8 @@ def _bound_anywhere(port: int) -> socket.socket:
 
 
 def _bound_in(family: socket.AddressFamily, host: str, port: int, *, is_v6_only: bool) -> socket.socket:
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # the protocol by name: asyncio switches off Nagle's delay (40 ms between two events of a stream) for no other
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setblocking(False)
         # a restart must not wait for the connections of the process before it to leave TIME_WAIT

@@ -50,9 +50,11 @@ class _NotOurs(ValueError):
 
 
 class SqliteStore:
-    """Implements `interfaces.Store`. `now_ns` goes into the name under which a broken file is set aside."""
+    """Implements `interfaces.Store`. `now_ns` goes into the name under which a broken file is set aside; `lost`: what
+    that means, in words."""
 
-    def __init__(self, path: str, now_ns: int) -> None:
+    def __init__(self, path: str, now_ns: int, lost: str = "all quotas are taken to be whole") -> None:
+        self._lost = lost
         self.place: str | None = path
         self._path = os.path.realpath(path)  # a link stays where it is, also when what it leads to is set aside
         self._now_ns = now_ns
@@ -90,7 +92,7 @@ class SqliteStore:
         except sqlite3.Error as error:
             self._disconnect()
             raise CannotKeep(self._told(str(error), "remove the file")) from error
-        return Loaded(rows, f"{self.place}: {reason}; it is now {aside}, and all quotas are taken to be whole")
+        return Loaded(rows, f"{self.place}: {reason}; it is now {aside}, and {self._lost}")
 
     def _create(self) -> None:
         """An empty file that nobody else may read, unless there is a file already."""

@@ -14,8 +14,9 @@ from sidecar.core.config_problems import build, problems
 from sidecar.core.errors import Refusal
 from sidecar.core.http import Request
 from sidecar.core.keys import Keys
-from sidecar.core.limits import DAY, SECOND
+from sidecar.core.limits import DAY, SECOND, Cost
 from sidecar.core.metrics import Connections, Inside, Kept, Live, Retries
+from sidecar.core.quota import Charge, Quota
 from sidecar.core.roster import Roster
 from sidecar.core.secret import Secret
 from sidecar.core.snapshot import Snapshot, Target, compile_snapshot
@@ -120,3 +121,10 @@ def live_of(roster: Roster, tally: Tally) -> Live:
         version="0",
         is_ready=True,
     )
+
+
+def admitted(quota: Quota, cost: Cost, now: int = NOW) -> Charge:
+    """What a request is charged that must be admitted."""
+    charge = quota.try_admit(cost, now)
+    assert charge is not None
+    return charge

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace as replaced
 
 from sidecar.core.attempts import Attempts, Backoff, Policy, Send, Wait
 from sidecar.core.breaker import IN_A_ROW, PROBE_NS, Breaker, State
@@ -135,7 +136,7 @@ def test_B10_a_field_less_is_a_call_more_at_the_same_target_and_no_retry():
 
 
 def test_B10_B15_a_single_call_is_not_repeated_without_the_field():
-    attempts = attempts_of(policy=POLICY._replace(is_single=True))
+    attempts = attempts_of(policy=replaced(POLICY, is_single=True))
     step = attempts.next(NOW, 0.5)
     assert isinstance(step, Send)
     assert fail(attempts, step, said(Outcome.FIELD_REJECTED, scope=Scope.REQUEST), status=400) is Next.RELAY
@@ -153,14 +154,14 @@ def test_B9_every_outcome_has_a_rule():
 
 
 def test_B15_a_single_call_is_relayed_whatever_it_came_to():
-    attempts = attempts_of(policy=POLICY._replace(attempts=1, is_single=True))
+    attempts = attempts_of(policy=replaced(POLICY, attempts=1, is_single=True))
     step = attempts.next(NOW, 0.5)
     assert isinstance(step, Send)
     assert fail(attempts, step, said(Outcome.SERVER_ERROR)) is Next.RELAY
 
 
 def test_B15_a_single_call_that_got_no_answer_is_refused_and_not_repeated():
-    attempts = attempts_of(policy=POLICY._replace(attempts=1, is_single=True))
+    attempts = attempts_of(policy=replaced(POLICY, attempts=1, is_single=True))
     step = attempts.next(NOW, 0.5)
     assert isinstance(step, Send)
     fail(attempts, step, said(Outcome.CONNECT_FAILED, message="refused"), status=None)
@@ -174,7 +175,7 @@ def test_B16_a_target_that_admits_now_beats_waiting():
     steps = [attempts_of(roster=roster).next(NOW, 0.5) for _ in range(3)]
     names = [step.candidate.target.provider.name for step in steps if isinstance(step, Send)]
     assert names == ["groq", "groq", "cerebras"]
-    waiting = attempts_of(roster=roster, policy=POLICY._replace(wait_until_ns=NOW + 2 * MINUTE)).next(NOW, 0.5)
+    waiting = attempts_of(roster=roster, policy=replaced(POLICY, wait_until_ns=NOW + 2 * MINUTE)).next(NOW, 0.5)
     assert isinstance(waiting, Wait)
     assert [candidate.key.name for candidate, _ in waiting.places] == ["a", "b", "c"]
 
@@ -183,7 +184,7 @@ def test_A15_a_reset_beyond_the_patience_is_refused_at_once():
     roster = roster_of(LIMITED)
     for _ in range(3):
         attempts_of(roster=roster).next(NOW, 0.5)
-    last = attempts_of(roster=roster, policy=POLICY._replace(wait_until_ns=NOW + SECOND)).next(NOW, 0.5)
+    last = attempts_of(roster=roster, policy=replaced(POLICY, wait_until_ns=NOW + SECOND)).next(NOW, 0.5)
     assert isinstance(last, Refusal)
     assert last.reason is Reason.RATE_LIMITED
     assert last.retry_after_ns == MINUTE - NOW % MINUTE  # Cerebras's next UTC minute comes before Groq's 60 s
@@ -219,7 +220,7 @@ def test_retry_of_the_same_target_backs_off_with_full_jitter():
 
 
 def test_backoff_doubles_up_to_its_cap_and_ends_with_the_attempts():
-    attempts = attempts_of(ONE_KEY, POLICY._replace(base_ns=4 * SECOND))
+    attempts = attempts_of(ONE_KEY, replaced(POLICY, base_ns=4 * SECOND))
     now, waits = NOW, []
     while not isinstance(step := attempts.next(now, 0.5), Refusal):
         if isinstance(step, Backoff):
@@ -241,7 +242,7 @@ def test_H3_the_same_server_error_with_a_second_key_is_the_targets():
 
 @pytest.mark.parametrize("ends", [True, False])
 def test_B13_what_may_have_been_done_already_is_repeated_only_when_told(ends):
-    attempts = attempts_of(policy=POLICY._replace(ambiguous_ends=ends))
+    attempts = attempts_of(policy=replaced(POLICY, ambiguous_ends=ends))
     asked, _ = walk(attempts, said(Outcome.AMBIGUOUS, message="connection lost"))
     assert len(asked) == (1 if ends else 2)
 
@@ -265,7 +266,7 @@ def test_B11_the_last_word_holds_the_first_error_the_trail_and_the_soonest_time(
 
 
 def test_B12_the_deadline_ends_everything():
-    attempts = attempts_of(policy=POLICY._replace(deadline_ns=NOW + SECOND))
+    attempts = attempts_of(policy=replaced(POLICY, deadline_ns=NOW + SECOND))
     assert isinstance(attempts.next(NOW + SECOND, 0.5), Refusal)
 
 
@@ -288,7 +289,7 @@ def spend_all(roster):
         pass
 
 
-PATIENT = POLICY._replace(wait_until_ns=NOW + 2 * MINUTE)
+PATIENT = replaced(POLICY, wait_until_ns=NOW + 2 * MINUTE)
 
 
 @pytest.mark.parametrize("may_retry", [True, False])
@@ -319,7 +320,7 @@ def test_who_waits_for_a_quota_asks_again_when_a_bench_ends():
     assert isinstance(step, Wait)
     assert [candidate.key.name for candidate, _ in step.places] == ["c"]
     assert step.until_ns == NOW + 3 * SECOND + SECOND // 2, "spread over one backoff step"
-    short = attempts_of(roster=roster, policy=PATIENT._replace(wait_until_ns=NOW + 40 * SECOND)).next(NOW, 0.999)
+    short = attempts_of(roster=roster, policy=replaced(PATIENT, wait_until_ns=NOW + 40 * SECOND)).next(NOW, 0.999)
     assert isinstance(short, Wait)
     assert short.until_ns == NOW + 3 * SECOND + 999 * SECOND // 1000
 
@@ -340,7 +341,7 @@ def test_A18_a_bench_is_sat_out_and_its_end_spread(draw, spread_ns):
     (hop,) = hops_of(roster)
     hop.candidates[0].apply(said(Outcome.BUSY, NOW + 5 * SECOND), NOW)
     assert attempts_of(roster=roster).next(NOW, draw) == Backoff(NOW + 5 * SECOND + spread_ns)
-    last = attempts_of(roster=roster, policy=POLICY._replace(wait_until_ns=NOW + 4 * SECOND)).next(NOW, draw)
+    last = attempts_of(roster=roster, policy=replaced(POLICY, wait_until_ns=NOW + 4 * SECOND)).next(NOW, draw)
     assert isinstance(last, Refusal)
     assert (last.reason, last.retry_after_ns) == (Reason.UNAVAILABLE, 5 * SECOND)
 
@@ -370,7 +371,7 @@ def test_a_full_key_that_is_benched_too_long_is_no_place_to_wait():
 
 @pytest.mark.parametrize(("ends", "again"), [(False, Backoff), (True, Refusal)])
 def test_B13_the_end_of_an_ambiguous_attempt_is_final_even_where_an_earlier_one_could_be_repeated(ends, again):
-    attempts = attempts_of(policy=POLICY._replace(ambiguous_ends=ends))
+    attempts = attempts_of(policy=replaced(POLICY, ambiguous_ends=ends))
     for outcome in (Outcome.CONNECT_FAILED, Outcome.AMBIGUOUS):
         step = attempts.next(NOW, 0.5)
         assert isinstance(step, Send)
@@ -379,7 +380,7 @@ def test_B13_the_end_of_an_ambiguous_attempt_is_final_even_where_an_earlier_one_
 
 
 def test_B12_a_retry_beyond_the_deadline_is_not_waited_for():
-    attempts = attempts_of(ONE_KEY, POLICY._replace(deadline_ns=NOW + SECOND // 4))
+    attempts = attempts_of(ONE_KEY, replaced(POLICY, deadline_ns=NOW + SECOND // 4))
     step = attempts.next(NOW, 0.5)
     assert isinstance(step, Send)
     fail(attempts, step, said(Outcome.SERVER_ERROR))
@@ -400,7 +401,7 @@ def test_a_retry_opens_only_what_may_be_repeated():
 
 
 def test_an_admission_while_waiting_is_an_attempt():
-    attempts = attempts_of(policy=POLICY._replace(attempts=2))
+    attempts = attempts_of(policy=replaced(POLICY, attempts=2))
     attempts.granted(hops_of(roster_of())[0].candidates[0], NOW)
     attempts.granted(hops_of(roster_of())[0].candidates[0], NOW)
     assert attempts.sent == 2
@@ -437,7 +438,7 @@ def test_a_retry_waits_for_the_target_that_is_free_first(busy, seconds):
 
 
 def test_B15_a_single_call_is_single_however_many_attempts_are_allowed():
-    attempts = attempts_of(ONE_KEY, POLICY._replace(is_single=True))
+    attempts = attempts_of(ONE_KEY, replaced(POLICY, is_single=True))
     step = attempts.next(NOW, 0.5)
     assert isinstance(step, Send)
     fail(attempts, step, said(Outcome.CONNECT_FAILED), status=None)
@@ -469,13 +470,13 @@ def test_B12_the_only_target_is_waited_for_until_its_breaker_lets_one_try(draw, 
     roster = roster_of(ONE_KEY)
     (hop,) = hops_of(roster)
     breaker = trip(hop)
-    assert attempts_of(roster=roster).next(NOW, draw) == Backoff(breaker.until_ns + spread_ns)
+    assert attempts_of(roster=roster).next(NOW, draw) == Backoff(breaker.until_ns + spread_ns, (breaker,))
     due = breaker.until_ns
     probe = attempts_of(roster=roster).next(due, draw)
     assert isinstance(probe, Send)
     assert breaker.is_probe(probe.charge)
     # while the probe is out the others hold on, and are let go one by one should it take long
-    assert attempts_of(roster=roster).next(due, draw) == Backoff(due + PROBE_NS + spread_ns)
+    assert attempts_of(roster=roster).next(due, draw) == Backoff(due + PROBE_NS + spread_ns, (breaker,))
     assert isinstance(attempts_of(roster=roster).next(due + PROBE_NS, draw), Send)
     breaker.heard(probe.charge)
     assert isinstance(attempts_of(roster=roster).next(due, draw), Send)
@@ -485,7 +486,7 @@ def test_B12_who_may_not_wait_is_told_when_the_breaker_lets_one_try():
     roster = roster_of(ONE_KEY)
     (hop,) = hops_of(roster)
     breaker = trip(hop)
-    last = attempts_of(roster=roster, policy=POLICY._replace(wait_until_ns=NOW)).next(NOW, 0.5)
+    last = attempts_of(roster=roster, policy=replaced(POLICY, wait_until_ns=NOW)).next(NOW, 0.5)
     assert isinstance(last, Refusal)
     assert (last.status, last.reason) == (503, Reason.UNAVAILABLE)
     assert last.retry_after_ns == breaker.until_ns - NOW
@@ -548,7 +549,7 @@ def test_a_hedge_asks_another_target_that_admits_now():
 def test_a_hedge_never_waits_and_keeps_to_all_bounds(why):
     roster = roster_of(LIMITED)
     _, cerebras = hops_of(roster)
-    policy = POLICY._replace(attempts=1) if why == "no attempt left" else POLICY
+    policy = replaced(POLICY, attempts=1) if why == "no attempt left" else POLICY
     attempts = attempts_of(roster=roster, policy=policy)
     first = attempts.next(NOW, 0.5)
     assert isinstance(first, Send)

@@ -11,6 +11,7 @@ from sidecar.core.breaker import (
     IN_A_ROW,
     OPEN_MOST_NS,
     OPEN_NS,
+    OVERTAKEN_IN_A_ROW,
     PROBE_NS,
     TRANSITIONS,
     WINDOW_LEAST,
@@ -194,3 +195,36 @@ def test_I4_a_probe_without_a_verdict_frees_its_place(outcome):
 def test_a_repr_says_what_an_operator_asks():
     assert repr(tripped()) == f"<Breaker open server_error until {NOW + OPEN_NS}, 0 probes>"
     assert repr(Breaker()) == "<Breaker closed until 0, 0 probes>"
+
+
+def hedged(breaker, now=NOW):
+    charge = Charge([], now)
+    breaker.enter(charge, now)
+    breaker.overtaken(charge, now, 0.0)
+
+
+def test_always_overtaken_opens_it_and_one_answer_in_time_begins_anew():
+    breaker = Breaker()
+    for _ in range(OVERTAKEN_IN_A_ROW - 1):
+        hedged(breaker)
+    call(breaker, Outcome.OK)
+    for _ in range(OVERTAKEN_IN_A_ROW - 1):
+        hedged(breaker)
+    assert (breaker.state, breaker.until_ns) == (State.CLOSED, 0)
+    hedged(breaker)
+    assert (breaker.state, breaker.until_ns, breaker.cause) == (State.OPEN, NOW + OPEN_NS, Outcome.HEDGED)
+    assert breaker.message == f"another target was faster {OVERTAKEN_IN_A_ROW} times in a row"
+
+
+def test_a_probe_that_is_overtaken_has_failed():
+    breaker = tripped()
+    hedged(breaker, breaker.until_ns)
+    assert (breaker.state, breaker.trips, breaker.until_ns) == (State.OPEN, 2, NOW + 3 * OPEN_NS)
+
+
+def test_being_overtaken_is_no_failure_of_the_row():
+    breaker = Breaker()
+    for _ in range(IN_A_ROW - 1):
+        call(breaker, Outcome.SERVER_ERROR)
+        hedged(breaker)
+    assert breaker.state is State.CLOSED

@@ -10,6 +10,7 @@ from sidecar.core.budget import Budget, Charge, LimitSpec
 from sidecar.core.limits import DAY, HOUR, MINUTE, SECOND, Axis, Cost, Reading, Source, Usage
 from sidecar.core.quota import Quota, QuotaSpec
 from sidecar.core.windows import Calendar
+from tests.core.house import admitted
 
 NOW = 1_764_000_000 * SECOND
 
@@ -214,14 +215,14 @@ def test_A3_a_count_is_as_old_as_its_request(callers, lateness):
 
 def test_A3_a_count_of_the_window_before_says_nothing_of_this_one():
     subject = quota("fixed", LimitSpec(Axis.REQUESTS, MINUTE, LIMIT, Source.CONFIG, "fixed"))
-    charge = subject.try_admit(Cost(10, 0), NOW + MINUTE - SECOND)
+    charge = admitted(subject, Cost(10, 0), NOW + MINUTE - SECOND)
     subject.learn([told(0)], NOW + MINUTE + SECOND, charge)
     assert [view.remaining for view in subject.views(NOW + MINUTE + SECOND)] == [LIMIT]
 
 
 def test_an_answer_that_overtakes_another_does_not_raise_above_what_both_took():
     subject = quota("fixed", LimitSpec(Axis.REQUESTS, MINUTE, LIMIT, Source.CONFIG, "fixed"))
-    slow, fast = (subject.admit(Cost(10, 0), NOW + n) for n in range(2))
+    slow, fast = (admitted(subject, Cost(10, 0), NOW + n) for n in range(2))
     subject.settle(fast, Usage(10, 0), NOW + SECOND)
     subject.learn([told(LIMIT - 1)], NOW + 2 * SECOND, slow)
     assert [view.remaining for view in subject.views(NOW + 2 * SECOND)] == [LIMIT - 2]
@@ -229,7 +230,7 @@ def test_an_answer_that_overtakes_another_does_not_raise_above_what_both_took():
 
 def test_a_bucket_has_refilled_since_it_was_counted():
     subject = quota("token_bucket", LimitSpec(Axis.REQUESTS, MINUTE, LIMIT, Source.CONFIG, "token_bucket"))
-    charges = [subject.admit(Cost(10, 0), NOW) for _ in range(LIMIT)]
+    charges = [admitted(subject, Cost(10, 0), NOW) for _ in range(LIMIT)]
     subject.learn([told(0)], NOW + 10 * SECOND, charges[-1])
     assert [view.remaining for view in subject.views(NOW + 10 * SECOND)] == [50]
 
@@ -237,7 +238,7 @@ def test_a_bucket_has_refilled_since_it_was_counted():
 @pytest.mark.parametrize("end", ["cancel", "settle"])
 def test_what_was_given_back_since_does_not_count(end):
     subject = quota("fixed", LimitSpec(Axis.TOKENS, MINUTE, 1000, Source.CONFIG, "fixed"))
-    first, second = (subject.admit(Cost(100, 0), NOW + n) for n in range(2))
+    first, second = (admitted(subject, Cost(100, 0), NOW + n) for n in range(2))
     if end == "cancel":
         subject.cancel(second, NOW + SECOND)
     else:
@@ -248,9 +249,9 @@ def test_what_was_given_back_since_does_not_count(end):
 
 def test_requests_from_before_a_window_was_known_tell_nothing_of_those_after():
     subject = quota()
-    first, second = (subject.admit(Cost(10, 0), NOW + n) for n in range(2))
+    first, second = (admitted(subject, Cost(10, 0), NOW + n) for n in range(2))
     subject.learn([told(LIMIT - 1)], NOW + SECOND, first)
     for n in range(5):
-        subject.admit(Cost(10, 0), NOW + SECOND + n)
+        admitted(subject, Cost(10, 0), NOW + SECOND + n)
     subject.learn([told(LIMIT - 10)], NOW + SECOND + 5, second)
     assert [view.remaining for view in subject.views(NOW + SECOND + 5)] == [LIMIT - 15]

@@ -28,6 +28,7 @@ STATUSES = {
     "request_timeout": 408,
     "body_too_large": 413,
     "request_too_large": 413,
+    "unsupported_content_encoding": 415,
     "expectation_failed": 417,
     "headers_too_large": 431,
     "rate_limit_exceeded": 429,

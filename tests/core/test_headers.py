@@ -174,7 +174,10 @@ def test_G2_no_callers_header_speaks_for_the_operator(headers):
         ([(b"x-sidecar-max-wait", b"5s")], Controls(max_wait_ns=5 * SECOND)),
         ([(b"x-sidecar-max-wait", b"0s")], Controls(max_wait_ns=0)),
         ([(b"x-sidecar-key", b"groq/team-a")], Controls(key="groq/team-a")),
-        ([(b"cache-control", b"max-age=0, No-Store")], Controls(no_store=True)),
+        ([(b"cache-control", b"max-age=0, No-Store")], Controls(no_store=True, max_age_ns=0)),
+        ([(b"cache-control", b"max-age=60"), (b"cache-control", b"max-age=5")], Controls(max_age_ns=5 * SECOND)),
+        ([(b"cache-control", b"max-age=soon, max-stale=3")], Controls()),
+        ([(b"x-sidecar-cache", b"Refresh")], Controls(cache="refresh")),
         ([(b"cache-control", b"no-cache"), (b"cache-control", b"no-store")], Controls(no_store=True, no_cache=True)),
         ([(b"cache-control", b"no-storeroom")], Controls()),
         (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.hot_head import MAX_HOT_HEAD_BYTES, HotHead, Pattern, Patterns, may_become_hot, read_hot_head
+from sidecar.core.hot_head import MAX_HOT_HEAD_BYTES, Pattern, Patterns, may_become_hot, read_hot_head
 
 SDK = b"\r\n".join(
     [

@@ -15,7 +15,7 @@ from sidecar.core.metrics import Kept, fill
 from sidecar.core.metrics_table import PARTS, families
 from sidecar.core.outcomes import Outcome
 from sidecar.core.tally import Tally
-from tests.core.house import NOW, hops_of, live_of, roster_of, snapshot_of
+from tests.core.house import NOW, admitted, hops_of, live_of, roster_of, snapshot_of
 
 LIMITED = """
 providers:
@@ -119,7 +119,7 @@ def test_a_breaker_shows_one_state_and_of_several_the_gravest(roster):
     other = roster.health.breakers.of("groq/one-more", NOW, True)
     for breaker in (candidate.breaker, other):
         for _ in range(IN_A_ROW):
-            breaker.ended(candidate.quota.admit(Cost(1, 0), NOW), Outcome.SERVER_ERROR, NOW, 0.0)
+            breaker.ended(admitted(candidate.quota, Cost(1, 0)), Outcome.SERVER_ERROR, NOW, 0.0)
     samples = told(roster)
     for model in ("openai/gpt-oss-120b", "other"):
         states = {

@@ -9,7 +9,7 @@ from sidecar.core.health import FOREVER_NS
 from sidecar.core.limits import DAY, HOUR, MINUTE, SECOND, Axis, Cost, Reading, Source
 from sidecar.core.notices import MOST, Notices
 from sidecar.core.outcomes import Outcome
-from tests.core.house import NOW, hops_of, roster_of
+from tests.core.house import NOW, admitted, hops_of, roster_of
 
 SECRET = "the provider's own words, which may quote a prompt"
 TOLD_AT = "2023-11-14T22:13:20Z"  # NOW
@@ -75,11 +75,11 @@ def test_a_breaker_that_opens_opens_again_and_closes(roster, notices):
     candidate = hops_of(roster)[0].candidates[0]
     breaker = candidate.breaker
     for _ in range(IN_A_ROW):
-        breaker.ended(candidate.quota.admit(Cost(1, 0), NOW), Outcome.SERVER_ERROR, NOW, 0.0)
+        breaker.ended(admitted(candidate.quota, Cost(1, 0)), Outcome.SERVER_ERROR, NOW, 0.0)
     (told,) = notices.look(NOW)
     assert words([told]) == [("breaker_opened", "groq/openai/gpt-oss-120b", "server_error")]
     assert told.message == "server_error: not called before 2023-11-14T22:13:21Z; opened 1 times in a row"
-    probe = candidate.quota.admit(Cost(1, 0), NOW)
+    probe = admitted(candidate.quota, Cost(1, 0))
     breaker.enter(probe, NOW + SECOND)
     assert notices.look(NOW + SECOND) == [], "half open is not closed, and no news"
     breaker.ended(probe, Outcome.CONNECT_FAILED, NOW + SECOND, 0.0)
@@ -131,7 +131,7 @@ def test_a_breaker_that_left_is_no_longer_noted(roster, notices):
         roster.health.breakers.of(f"groq/m{number}", NOW, True)
     breaker = roster.health.breakers.of("groq/m0", NOW, True)
     for _ in range(IN_A_ROW):
-        breaker.ended(hops_of(roster)[0].candidates[0].quota.admit(Cost(1, 0), NOW), Outcome.SERVER_ERROR, NOW, 0.0)
+        breaker.ended(admitted(hops_of(roster)[0].candidates[0].quota, Cost(1, 0)), Outcome.SERVER_ERROR, NOW, 0.0)
     assert words(notices.look(NOW)) == [("breaker_opened", "groq/m0", "server_error")]
     assert " 1 open," in repr(notices)
     breaker.until_ns = 0  # so that it may leave

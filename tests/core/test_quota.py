@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sidecar.core.limits import DAY, HOUR, MINUTE, SECOND, Axis, ChargeRule, Cost, Reading, Source, Usage
 from sidecar.core.quota import BLOCKED_NS, Charge, LimitSpec, Quota, QuotaSpec
 from sidecar.core.windows import ALGORITHMS
+from tests.core.house import admitted
 
 NOW = 1_764_000_000 * SECOND
 ONE = Cost(1, 0)
@@ -33,12 +34,6 @@ def tpm(limit: int, algorithm: str = "token_bucket") -> LimitSpec:
 
 def left(subject: Quota, now: int = NOW) -> list[int]:
     return [view.remaining for view in subject.views(now)]
-
-
-def admitted(subject: Quota, cost: Cost, now: int = NOW) -> Charge:
-    charge = subject.try_admit(cost, now)
-    assert charge is not None
-    return charge
 
 
 @each_algorithm
@@ -269,9 +264,10 @@ def test_cancelled_request_gives_everything_back(algorithm):
     assert subject.inflight == 0
 
 
-def test_admit_spends_what_free_at_promised():
+def test_what_free_at_promised_is_spent():
     subject = quota(rpm(10), tpm(100))
-    charge = subject.admit(Cost(120, 0), NOW)
+    assert subject.free_at(Cost(120, 0), NOW) == NOW
+    charge = admitted(subject, Cost(120, 0))
     assert left(subject) == [9, 0]
     assert repr(charge) == f"<Charge 1 requests, 100 tokens at {NOW}>"
 

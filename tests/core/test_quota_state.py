@@ -157,9 +157,9 @@ def test_what_is_older_than_its_window_is_over():
 def test_what_the_provider_may_count_in_its_next_window_is_kept(saved_ns, after):
     quota = quota_of(spec_of("fixed", transit_ns=SECOND // 2))
     for _ in range(20):
-        quota.admit(ONE, NOW - 2 * SECOND)
+        quota.try_admit(ONE, NOW - 2 * SECOND)
     for _ in range(7):
-        quota.admit(ONE, NOW - SECOND // 4)
+        quota.try_admit(ONE, NOW - SECOND // 4)
     again = taken_up(capture(quota, "m", saved_ns), spec_of(after, transit_ns=SECOND // 2), NOW + 2, saved_ns)
     assert again.try_admit(Cost(0, 0), NOW + 2) is not None
     assert views(again, NOW + 2)[0] == (Axis.REQUESTS, MINUTE, 60, 60 - 7 - 1)

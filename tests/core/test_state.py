@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sidecar.core.affinity import Ownership
 from sidecar.core.health import FOREVER_NS
@@ -105,7 +106,7 @@ def test_A21_each_kind_of_text_keeps_its_calibration():
     again = after(rows_of(house)).roster
     keys = again.keys(target_of(again, "groq/m"), NOW)
     assert keys.cost(dense).input_tokens > 1000
-    assert keys.cost(dense._replace(kind=Kind.PROSE)).input_tokens == 1000
+    assert keys.cost(replace(dense, kind=Kind.PROSE)).input_tokens == 1000
 
 
 def test_A21_captured_restored_captured_is_the_same():

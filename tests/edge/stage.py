@@ -99,6 +99,9 @@ class ScriptedService:
         self.entered.set()
         return self.entrance.enter(headers, length, notes)
 
+    def refused(self, method: bytes, target: bytes, refusal: Refusal) -> Refusal:
+        return refusal
+
     async def handle(self, request: Request, reply: Reply) -> None:
         self.requests.append(request)
         self.started.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 
@@ -68,3 +69,22 @@ def test_what_was_opened_before_a_failure_is_closed():
 def test_what_is_no_address_is_refused_in_words(host):
     with pytest.raises(CannotListen, match=f"cannot listen on {host}:0: "):
         open_sockets([Address(host, 0)])
+
+
+async def test_a_small_write_does_not_wait_for_the_one_before_it():
+    """Nagle's delay would hold an event of a stream back until the caller has acknowledged the one before."""
+    accepted = asyncio.get_running_loop().create_future()
+
+    class Accepting(asyncio.Protocol):
+        def connection_made(self, transport):
+            accepted.set_result(transport)
+
+    (bound,) = open_sockets([LOOPBACK])
+    address = address_of(bound)
+    server = await asyncio.get_running_loop().create_server(Accepting, sock=bound)
+    async with asyncio.timeout(5), server:
+        _, writer = await asyncio.open_connection(address.host, address.port)
+        transport = await accepted
+        assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        writer.transport.abort()
+        transport.abort()

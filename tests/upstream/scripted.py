@@ -109,20 +109,24 @@ class Peer(asyncio.Protocol):
 class Scripted:
     """The server. An exception in a script fails the test when the block is left."""
 
-    def __init__(self, script: Script, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, script: Script, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", name: str = "localhost"
+    ) -> None:
+        """`name`: what the certificate of `tls` is for."""
         self.peers: list[Peer] = []
         self.requests: list[bytes] = []
         self.changed = asyncio.Event()
         self._script = script
         self._tls = tls
         self._host = host
+        self._name = name
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def origin(self) -> Origin:
-        """Where it listens; https by name, since certificates are for `localhost`."""
+        """Where it listens; https by the name that its certificate is for."""
         port = self._server.sockets[0].getsockname()[1]
-        return Origin("https", "localhost", port) if self._tls else Origin("http", self._host, port)
+        return Origin("https", self._name, port) if self._tls else Origin("http", self._host, port)
 
     async def accepted(self, count: int) -> None:
         """Wait until that many connections have been made."""

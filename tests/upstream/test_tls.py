@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 
 from sidecar.upstream.tls import client_context, for_http1
-from tests.rig import trusted
+from tests.both_ways import behind, certified
 
 
 def test_G2_peer_and_name_are_verified():
@@ -21,5 +21,6 @@ def test_the_context_given_is_the_context_used():
 
 
 def test_SSL_CERT_FILE_is_honoured(authority, tmp_path):
-    with trusted(authority, tmp_path / "ca.pem"):
+    path = tmp_path / "ca.pem"
+    with behind(certified(authority, path), path):
         assert client_context().cert_store_stats()["x509_ca"] == 1
