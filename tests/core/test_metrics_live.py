@@ -119,7 +119,9 @@ def test_a_breaker_shows_one_state_and_of_several_the_gravest(roster):
     other = roster.health.breakers.of("groq/one-more", NOW, True)
     for breaker in (candidate.breaker, other):
         for _ in range(IN_A_ROW):
-            breaker.ended(admitted(candidate.quota, Cost(1, 0)), Outcome.SERVER_ERROR, NOW, 0.0)
+            charge = admitted(candidate.quota, Cost(1, 0))
+            candidate.quota.cancel(charge, NOW)
+            breaker.ended(charge, Outcome.SERVER_ERROR, NOW, 0.0)
     samples = told(roster)
     for model in ("openai/gpt-oss-120b", "other"):
         states = {

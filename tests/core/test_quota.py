@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sidecar.core.limits import DAY, HOUR, MINUTE, SECOND, Axis, ChargeRule, Cost, Reading, Source, Usage
 from sidecar.core.quota import BLOCKED_NS, Charge, LimitSpec, Quota, QuotaSpec
 from sidecar.core.windows import ALGORITHMS
-from tests.core.house import admitted
+from tests.core import house
 
 NOW = 1_764_000_000 * SECOND
 ONE = Cost(1, 0)
@@ -34,6 +34,10 @@ def tpm(limit: int, algorithm: str = "token_bucket") -> LimitSpec:
 
 def left(subject: Quota, now: int = NOW) -> list[int]:
     return [view.remaining for view in subject.views(now)]
+
+
+def admitted(subject: Quota, cost: Cost, now: int = NOW) -> Charge:
+    return house.admitted(subject, cost, now)
 
 
 @each_algorithm
