@@ -64,6 +64,7 @@ system:
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing $(notdir $(PYTHON))-venv"; \
 	[ -e /etc/ssl/certs/ca-certificates.crt ] || [ ! -e /etc/debian_version ] || missing="$$missing ca-certificates"; \
 	command -v curl >/dev/null || missing="$$missing curl"; \
+	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
 	if [ -n "$(NODE_LOCK)" ]; then \
 		command -v node >/dev/null || missing="$$missing nodejs"; \
 		command -v npm >/dev/null || missing="$$missing npm"; \

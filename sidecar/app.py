@@ -7,8 +7,9 @@ everything as it was. Nothing else in the package reads the environment or knows
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import NamedTuple
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfoNotFoundError
 
 import msgspec
@@ -17,13 +18,16 @@ from sidecar.admin.log import Event, LineLog
 from sidecar.admin.server import AdminServer
 from sidecar.core.access import Record, line_of, timestamp
 from sidecar.core.catalog import Catalog
-from sidecar.core.config import Address, Config, is_loopback
+from sidecar.core.config import Address, Config, Share, is_loopback
 from sidecar.core.entrance import Entrance, Rules, digest
 from sidecar.core.limits import MINUTE, SECOND
 from sidecar.core.roster import Roster
+from sidecar.core.secret import Secret
+from sidecar.core.sharing import Status as ShareStatus
 from sidecar.core.snapshot import Snapshot, compile_snapshot
 from sidecar.core.state import State
 from sidecar.core.status import status_of
+from sidecar.core.store_url import parse as parse_store_url
 from sidecar.credentials import Secrets, read_secrets
 from sidecar.edge.connection import EdgeTiming
 from sidecar.edge.lanes import DataLanes
@@ -37,6 +41,9 @@ from sidecar.store.sqlite import SqliteStore
 from sidecar.upstream.pool import Pool
 from sidecar.upstream.resolver import make_resolver
 from sidecar.zones import calendars
+
+if TYPE_CHECKING:
+    from sidecar.leasing import Leasing
 
 # Files are looked at, not watched: inotify sees neither the link swaps of Kubernetes volumes nor network file systems
 _LOOK_EVERY_NS = SECOND
@@ -64,10 +71,11 @@ class Prepared(NamedTuple):
     warnings: tuple[str, ...]
     hash: str
     seen: dict[str, Identity]
+    share_password: Secret | None = None
 
 
-def prepare(source: Source, catalog: Catalog, now_ns: int) -> Prepared | list[str]:
-    """Everything up to binding a port; or everything that is wrong, a line each."""
+def prepare(source: Source, catalog: Catalog, now_ns: int, share: Share | None = None) -> Prepared | list[str]:
+    """Everything up to binding a port; or everything that is wrong, a line each. `share`: what is in force already."""
     # looked at before they are read, so that a change in between is seen as one
     seen = identities(watched(None, source.path))
     loaded = load(source.path, source.environ, catalog)
@@ -78,6 +86,7 @@ def prepare(source: Source, catalog: Catalog, now_ns: int) -> Prepared | list[st
     secrets = read_secrets(config, source.environ)
     if secrets.problems:
         return [str(loaded.located(problem)) for problem in secrets.problems]
+    config, share_warnings = _sharing_as(config, share)
     entries = [catalog.providers[each.name] for each in config.providers if each.name in catalog.providers]
     try:
         zones = calendars((entry.timezone for entry in entries), now_ns)
@@ -85,9 +94,16 @@ def prepare(source: Source, catalog: Catalog, now_ns: int) -> Prepared | list[st
         return [f"{error.args[0]}: a provider's days begin there; install the system's time zone data (tzdata)"]
     snapshot = compile_snapshot(config, catalog, secrets.keys, zones)
     encoded = msgspec.json.encode(config)
-    warnings = (*loaded.warnings, *secrets.warnings)
+    warnings = (*loaded.warnings, *secrets.warnings, *share_warnings)
     name = hashlib.sha256(encoded).hexdigest()[:12]
-    return Prepared(config, snapshot, _rules(config, secrets), warnings, name, seen)
+    return Prepared(config, snapshot, _rules(config, secrets), warnings, name, seen, secrets.share)
+
+
+def _sharing_as(config: Config, share: Share | None) -> tuple[Config, tuple[str, ...]]:
+    """A ledger that is in force, or none, stays until a restart: windows cannot be counted in two ways at once."""
+    if share is None or share == config.share or (share.url is None and config.share.url is None):
+        return config, ()
+    return msgspec.structs.replace(config, share=share), ("a change of `share` takes effect after a restart",)
 
 
 def identities(paths: tuple[str, ...]) -> dict[str, Identity]:
@@ -132,6 +148,7 @@ class Sidecar:
         self._admin = AdminServer(lambda: self._is_ready, self._status, self._admin_entrance)
         state = State(self._roster, self._gateway.ownership)
         self._persistence = Persistence(_store(config, clock.now_ns()), state, clock, self._tell)
+        self._leasing = _leasing(prepared, self._roster, clock, self._tell)
         self._is_ready = False
         self._seen = prepared.seen
         self._look_timer: Timer | None = None
@@ -151,6 +168,8 @@ class Sidecar:
         except CannotListen:
             await self._persistence.stop()
             raise
+        if self._leasing is not None:
+            self._leasing.start(self._gateway.room)
         self._is_ready = True
         self._warn(self._prepared)
         for address in self.listening:
@@ -173,6 +192,8 @@ class Sidecar:
             await self._lane.drain(self._clock.now_ns() + _DRAIN_NS)
         finally:
             await self._lane.close()
+            if self._leasing is not None:
+                await self._leasing.stop()
             await self._persistence.stop()
             await self._pool.close()
             await self._resolver.close()
@@ -183,7 +204,7 @@ class Sidecar:
     def reload(self) -> bool:
         """Read everything again. A configuration with problems is refused, and the old one kept."""
         self._seen = identities(tuple(self._seen))
-        prepared = prepare(self._source, self._catalog, self._clock.now_ns())
+        prepared = prepare(self._source, self._catalog, self._clock.now_ns(), self._prepared.config.share)
         if isinstance(prepared, list):
             for problem in prepared:
                 self._tell("reload_refused", problem)
@@ -215,12 +236,20 @@ class Sidecar:
             "in_flight": self._entrance.inflight,
             "waiting": self._gateway.room.waiting,
             "state": self._persistence.status(),
+            "share": self.share_status(),
             "usage": self._gateway.totals,
             "accounts_merged": self._roster.accounts.merged,
             "ambiguous": self._gateway.ambiguous,
             "connections": {"open": self._pool.open, "idle": self._pool.idle, "leased": self._pool.leased},
         }
         return msgspec.json.encode(counts | {"providers": status})
+
+    def share_status(self) -> ShareStatus | None:
+        """How limits are shared with other sidecars; None: they are not."""
+        if self._leasing is not None:
+            return self._leasing.sharing.status()
+        replicas = self._prepared.config.share.replicas
+        return ShareStatus("divided", replicas) if replicas > 1 else None
 
     def _finished(self, record: Record, now_ns: int) -> None:
         self._log.request(line_of(record, now_ns))
@@ -236,6 +265,20 @@ class Sidecar:
 def _store(config: Config, now_ns: int) -> Store:
     path = config.state.path
     return MemoryStore() if path is None else SqliteStore(path, now_ns)
+
+
+def _leasing(prepared: Prepared, roster: Roster, clock: Clock, tell: Callable[[str, str], None]) -> Leasing | None:
+    """The way to the shared ledger, where one is configured."""
+    share = prepared.config.share
+    url = None if share.url is None else parse_store_url(share.url)
+    if url is None or share.url is None:
+        return None
+    from sidecar.leasing import Leasing  # with the client of the store
+    from sidecar.store.redis import RedisStore
+
+    password = None if prepared.share_password is None else prepared.share_password.reveal()
+    store = RedisStore(url, share.url, share.prefix, os.urandom(8).hex(), password)
+    return Leasing(roster, store, share.replicas, clock, tell)
 
 
 def _needing_restart(old: Config, new: Config) -> list[str]:

@@ -19,7 +19,7 @@ RANKS = [
     {"interfaces": ["interfaces"]},
     {room: [room] for room in ("edge", "upstream", "store", "admin", "inject", "sim")},
     {"gateway": ["gateway", "attempt", "hedge", "job", "judging", "relay", "waiting", "models"]},
-    {"app": ["app", "catalog_file", "clock", "credentials", "loading", "persistence", "yamlfile", "zones"]},
+    {"app": ["app", "catalog_file", "clock", "credentials", "leasing", "loading", "persistence", "yamlfile", "zones"]},
     {"commands": ["cli", "__main__", "checking", "demo", "running", "serving", "simulating"]},
 ]
 PLACES = {name: (rank, group) for rank, groups in enumerate(RANKS) for group, names in groups.items() for name in names}
@@ -36,6 +36,7 @@ IMPURE_METHODS = {"now", "utcnow", "today", "getenv", "urandom", "read_text", "r
 
 # module -> why it may import within a function
 LAZY = {
+    "app": "the client of the store takes 100 ms to load, which those who share nothing need not pay",
     "cli": "each command loads only what it needs: `sidecar env` need not wait for aiohttp",
     "demo": "the openai SDK plays the application; it is installed for development only",
     "upstream.resolver": "c-ares takes 60 ms to load, which `dns.resolver: system` need not pay",

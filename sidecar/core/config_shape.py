@@ -22,7 +22,7 @@ from sidecar.core.config import Address, Config, Problem
 from sidecar.core.secret import looks_like_secret
 
 # Sections of design.md that do nothing yet: refused plainly, because a setting that is silently inert is worse.
-NOT_YET = frozenset({"cache", "share"})
+NOT_YET = frozenset({"cache"})
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MODEL = re.compile(r"[!-~]{1,256}")

@@ -10,7 +10,8 @@ for every line it touched when to call again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.core.backlog import Backlog, Least, least
@@ -31,12 +32,14 @@ class Place(NamedTuple):
 
 
 class Ticket:
-    """One waiting request, made by `Lines.enlist`. `number`: its place among all requests, by arrival."""
+    """One waiting request, made by `Lines.enlist`. `number`: its place among all requests, by arrival; `since_ns`: when
+    it came to wait (Unix ns)."""
 
-    __slots__ = ("charge", "counted", "granted", "left", "lines", "number", "places", "quotas")
+    __slots__ = ("charge", "counted", "granted", "left", "lines", "number", "places", "quotas", "since_ns")
 
-    def __init__(self, number: int, places: tuple[Place, ...]) -> None:
+    def __init__(self, number: int, places: tuple[Place, ...], since_ns: int = 0) -> None:
         self.number = number
+        self.since_ns = since_ns
         self.places = places  # one for each quota
         self.quotas = frozenset(place.quota for place in places)
         self.counted: Least | None = None  # in the backlog
@@ -112,6 +115,11 @@ class Line:
                 stranded.append(ticket)
         return LineRelease(granted, stranded, next_ns)
 
+    def first(self, count: int) -> Iterator[tuple[int, Cost]]:
+        """Since when the first `count` have waited (Unix ns), and what they take here."""
+        waiting = ((ticket.since_ns, place.cost) for ticket, place in self._entries if ticket.is_waiting)
+        return islice(waiting, count)
+
     def dissolve(self) -> list[Ticket]:
         """Send all away; those who stand in no other line."""
         stranded: list[Ticket] = []
@@ -170,7 +178,7 @@ class Lines:
         distinct: dict[Quota, Place] = {}
         for place in places:
             distinct.setdefault(place.quota, place)
-        ticket = Ticket(number, tuple(distinct.values()))
+        ticket = Ticket(number, tuple(distinct.values()), now)
         ticket.counted = self.backlog.add(ticket.quotas, [least(place.quota, place.cost) for place in ticket.places])
         for quota, place in distinct.items():
             quota.line.enlist(ticket, place)
