@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from sidecar.admin.log import LineLog
 from sidecar.app import Prepared, Sidecar, Source, prepare
@@ -57,7 +58,7 @@ def events(rig: Rig) -> list[str]:
     return [line["event"] for line in rig.lines if "event" in line]
 
 
-async def share(rig: Rig) -> dict[str, object]:
+async def share(rig: Rig) -> dict[str, Any]:
     """The state of sharing, as the status tells it."""
     status = await rig.status()
     assert isinstance(status["share"], dict)

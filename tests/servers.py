@@ -22,6 +22,7 @@ class RedisServer:
         self._folder = Path(tempfile.mkdtemp(prefix="redis"))
         self.path = self._folder / "s"
         self._words = words
+        self.password: str | None = None  # that `call` has to give
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -47,8 +48,10 @@ class RedisServer:
         with socket.socket(socket.AF_UNIX) as door:
             door.settimeout(_WATCHDOG_S)
             door.connect(str(self.path))
-            told = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w.encode()) for w in words)
-            door.sendall(told)
+            if self.password is not None:
+                door.sendall(_command("AUTH", self.password))
+                assert door.recv(1 << 16) == b"+OK\r\n"
+            door.sendall(_command(*words))
             return door.recv(1 << 16)
 
     def freeze(self) -> None:
@@ -87,3 +90,8 @@ class RedisServer:
 
     def __repr__(self) -> str:
         return f"<RedisServer {self.path}>"
+
+
+def _command(*words: str) -> bytes:
+    coded = [word.encode() for word in words]
+    return b"*%d\r\n" % len(coded) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in coded)

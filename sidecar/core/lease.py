@@ -20,8 +20,8 @@ from sidecar.core.quota import Quota
 LIFE_NS = SECOND  # a lease may be spent for so long; windows of the ledger refill later by as much
 BEAT_NS = 2 * SECOND // 5  # between calls at a quota in use: news take two of them to reach everybody
 IDLE_NS = 10 * SECOND  # without use: from then on it is looked at seldom, and its place is given up
-_PAUSE_NS = SECOND // 50  # between two calls at one quota, whatever the hurry
-_FIRST = 8  # waiting requests that are told; the others come when these are served
+_PAUSE_NS = SECOND // 200  # between two calls at one quota, whatever the hurry
+_FIRST = 32  # waiting requests that are told; the others come when these are served
 _BATCHES = 4  # that are not known to have arrived
 _FRESHER_S = 60  # a limit heard again is told when its end has moved by so much
 FOREVER_NS = 2**62

@@ -18,6 +18,7 @@ local QUIET = 1.5 * SECOND      -- nothing is granted by a ledger without a past
 local LOST = 120 * SECOND       -- a quota that is new so soon after the loss of the ledger may have been in the old one
 local HOUR = 3600 * SECOND      -- longer windows are not taken to be spent when nothing is known
 local PROBING = 600 * SECOND    -- no answer takes longer: another one probes
+local REMEMBERED = 8            -- requests of one sidecar that wait: those behind come when these are served
 local KEPT = 48 * 3600 * 1000   -- ms without a call after which all windows are whole anyway
 
 local call = cjson.decode(ARGV[1])
@@ -225,7 +226,7 @@ local function serve_waiting()
     end
     if add and (at > most or when > now or #unserved > 0) then
       if grants.next < 0 then grants.next = at > most and SECOND / 4 or when - now end
-      unserved[#unserved + 1] = {at = since, a = add}
+      if #unserved < REMEMBERED then unserved[#unserved + 1] = {at = since, a = add} end
     elseif add then
       grant(add)
     end

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import ssl
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from redis import asyncio as redis
@@ -181,8 +181,15 @@ class RedisStore:
 def _failed(error: BaseException) -> StoreFailed:
     text = str(error)
     first = text.split(" ", 1)[0]
-    reason = _WORDS.get(first) or next((name for kind, name in _REASONS if isinstance(error, kind)), "error")
+    chain = list(_chain(error))  # the client calls a refused password a broken connection
+    reason = _WORDS.get(first) or next((name for kind, name in _REASONS if any(isinstance(e, kind) for e in chain)))
     return StoreFailed(reason, text[:200] or type(error).__name__)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _sha(script: str) -> str:
