@@ -15,12 +15,14 @@ from sidecar.core.gate import Gate
 from sidecar.core.lease_call import US, Amounts, Answer, Batch, Call, Heard, Outage
 from sidecar.core.leased_window import LeasedWindow, Term
 from sidecar.core.limits import HOUR, SECOND, Reading
-from sidecar.core.quota import Quota
+from sidecar.core.quota import Quota, QuotaSpec
 
 LIFE_NS = SECOND  # a lease may be spent for so long; windows of the ledger refill later by as much
 BEAT_NS = 2 * SECOND // 5  # between calls at a quota in use: news take two of them to reach everybody
 IDLE_NS = 10 * SECOND  # without use: from then on it is looked at seldom, and its place is given up
 _PAUSE_NS = SECOND // 200  # between two calls at one quota, whatever the hurry
+_AHEAD_NS = SECOND // 10  # between them while nobody waits
+_CROWDED_NS = SECOND // 6  # while all is spent: what comes back meanwhile is had by one call
 _FIRST = 32  # waiting requests that are told; the others come when these are served
 _BATCHES = 4  # that are not known to have arrived
 _FRESHER_S = 60  # a limit heard again is told when its end has moved by so much
@@ -30,9 +32,9 @@ FOREVER_NS = 2**62
 class Lease:
     """The lease of one quota. `wake(lease)` is called when it wants to call before its next beat."""
 
-    __slots__ = ("_batches", "_budgets", "_cool_told", "_demand", "_epoch", "_heard", "_is_prober", "_next_ns",
-                 "_outage", "_seq", "_unit", "called_ns", "is_calling", "is_static", "members", "quota", "term",
-                 "used_ns", "wake", "windows")  # fmt: skip
+    __slots__ = ("_batches", "_budgets", "_cool_told", "_demand", "_divided", "_epoch", "_heard", "_is_prober",
+                 "_next_ns", "_outage", "_seq", "_unit", "called_ns", "is_calling", "is_static", "members", "quota",
+                 "term", "used_ns", "wake", "windows")  # fmt: skip
 
     def __init__(self, quota: Quota, wake: Callable[[Lease], None]) -> None:
         self.quota = quota
@@ -54,6 +56,7 @@ class Lease:
         self._heard: dict[str, tuple[int, int]] = {}  # as last told or heard
         self._cool_told = 0
         self._is_prober = False  # the one probe over all sidecars is ours
+        self._divided: tuple[int, QuotaSpec] = (1, quota.spec)
         self._outage: tuple[int, int] | None = None  # since when, among how many
 
     def bind(self, now: int, replicas: int | None) -> None:
@@ -75,11 +78,12 @@ class Lease:
         """When to call next; FOREVER_NS: not before something happens."""
         if self.is_calling or self.is_static:
             return FOREVER_NS
-        hurry_ns = self.called_ns + _PAUSE_NS
+        hurry_ns = self.called_ns + (_PAUSE_NS if self.quota.line.waiting else _AHEAD_NS)
         if self._has_news():
             return hurry_ns
         if self.term.is_asked:
-            return max(hurry_ns, min(self._next_ns, self.called_ns + BEAT_NS))
+            spent_ns = max(self.called_ns + _CROWDED_NS, min(self._next_ns, self.called_ns + BEAT_NS))
+            return spent_ns if self._next_ns > self.called_ns else hurry_ns
         if self.is_active(now):
             return self.called_ns + BEAT_NS
         return self.called_ns + IDLE_NS if self._epoch else FOREVER_NS
@@ -137,7 +141,7 @@ class Lease:
             self._heard.clear()
         self._epoch = answer.e
         self._batches, self._outage = [], None
-        self.members = max(1, int(answer.n))
+        self._divide_permits(max(1, int(answer.n)))
         self._next_ns = sent_ns + int(answer.x) * US if answer.x >= 0 else 0
         self.term.expires_ns, self.term.granted_ns = sent_ns + LIFE_NS, sent_ns
         for name, (out, left, whole) in answer.w.items():
@@ -163,6 +167,7 @@ class Lease:
         """The ledger is out of reach: a static share of each window, by so many sidecars."""
         self.bind(now, None)
         self.is_static, self.term.is_asked = True, False
+        self._divide_permits(replicas)
         self._outage = self._outage or (now, replicas)
         for window in self.windows.values():
             if not window.is_static:
@@ -219,10 +224,8 @@ class Lease:
         self._seq += 1
         batch = Batch(self._seq, {}, {}, [])
         for name, window in self.windows.items():
-            if window.used:
-                batch.u[name] = window.used
-            if window.back:
-                batch.k[name] = window.back
+            batch.u.update({name: window.used} if window.used else {})
+            batch.k.update({name: window.back} if window.back else {})
             batch.r += [(name, amount, max(0, now - at_ns) // US) for amount, at_ns in window.refunds]
             window.used = window.back = 0
             window.refunds = []
@@ -250,6 +253,13 @@ class Lease:
             self._heard[name] = (told.limit, told.until_s)
             reading = Reading(told.axis, told.window_ns, told.limit, None, None, told.source)
             self.quota.learn((reading,), told.until_s * SECOND - HEARD_FOR_NS)
+
+    def _divide_permits(self, members: int) -> None:
+        """Requests in flight are not leased: a cap on them is divided among those who are at the quota."""
+        quota, self.members = self.quota, members
+        if self._divided != (members, quota.spec):
+            self._divided = (members, quota.spec)
+            quota.permits.configure(quota.spec.concurrency, quota.spec.documented, members)
 
     def _known(self, told: Heard) -> tuple[int, int] | None:
         for budget in self._budgets:
