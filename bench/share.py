@@ -128,8 +128,8 @@ class Outcome(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Served, of what the limit allows in that time."""
-        return self.served / (self.sidecars * _ALLOWED * self.seconds)
+        """Served, of what the limit allows until the last of those who wait at the end have been served."""
+        return self.served / (self.sidecars * _ALLOWED * (self.seconds + _PATIENCE_NS / SECOND))
 
     def wait_ms(self, part: float) -> float:
         """A percentile of the time to admission."""
