@@ -152,6 +152,7 @@ system:
 	command -v promtool >/dev/null || missing="$$missing prometheus"; \
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	command -v kubectl >/dev/null || missing="$$missing kubernetes-client"; \
+	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
 	if [ -n "$(NODE_LOCK)" ]; then \
 		command -v node >/dev/null || missing="$$missing nodejs"; \
 		command -v npm >/dev/null || missing="$$missing npm"; \

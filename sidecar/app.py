@@ -1,15 +1,14 @@
 """The composition root: from a configuration to wired objects, and their life: start, reload, drain, stop.
 
-Complete or refused before any port is bound: `prepare` finds everything that is wrong first. A reload that fails leaves
+What is wrong with a configuration is found before (preparing.py). A reload that fails leaves
 everything as it was. Nothing else in the package reads the environment or knows all rooms.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from typing import NamedTuple
-from zoneinfo import ZoneInfoNotFoundError
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,112 +21,38 @@ from sidecar.admin.server import AdminServer
 from sidecar.answers import Answers
 from sidecar.core.board import Counts, House, chains_of
 from sidecar.core.catalog import Catalog
-from sidecar.core.config import Address, Config, is_loopback
-from sidecar.core.entrance import Entrance, Rules, digest
+from sidecar.core.config import Address, Config
+from sidecar.core.entrance import Entrance
 from sidecar.core.limits import MINUTE, SECOND
 from sidecar.core.metrics_table import PARTS
-from sidecar.core.overrides import overridden
 from sidecar.core.roster import Roster
-from sidecar.core.snapshot import Snapshot, compile_snapshot
+from sidecar.core.sharing import Status as ShareStatus
 from sidecar.core.state import State
 from sidecar.core.status import status_of
+from sidecar.core.store_url import parse as parse_store_url
 from sidecar.core.waits import waits
-from sidecar.credentials import Secrets, read_secrets
 from sidecar.edge.connection import EdgeTiming
 from sidecar.edge.lanes import DataLanes
 from sidecar.edge.listening import CannotListen, open_sockets
 from sidecar.gateway import Gateway
 from sidecar.interfaces import Clock, Store, Timer
-from sidecar.loading import Located, fingerprint, load, waiting_for, watched
 from sidecar.observing import Observer
 from sidecar.persistence import Persistence
+from sidecar.preparing import Prepared, Source, admin_rules, identities, needing_restart, prepare
 from sidecar.scraping import Rooms, live
 from sidecar.store.memory import MemoryStore
 from sidecar.store.sqlite import SqliteStore
 from sidecar.upstream.pool import Pool
 from sidecar.upstream.resolver import make_resolver
-from sidecar.zones import calendars
+
+if TYPE_CHECKING:
+    from sidecar.leasing import Leasing
+
+__all__ = ["Prepared", "Sidecar", "Source", "prepare"]
 
 # Files are looked at, not watched: inotify sees neither the link swaps of Kubernetes volumes nor network file systems
 _LOOK_EVERY_NS = SECOND
 _DRAIN_NS = 60 * MINUTE  # streams end by themselves; whoever stops us sooner says so with a second signal
-# what is built once and not again: a change of these asks for a restart
-_FIXED = ("listen", "admin", "dns", "state")
-_FIXED_TIMEOUTS = ("connect", "client_headers", "client_body", "client_idle")
-
-Identity = tuple[int, int, int, int] | None
-
-
-class Source(NamedTuple):
-    """Where the configuration comes from. `path` None: the environment.
-
-    `listen`, `admin`: in place of the configured addresses. `waits`: an absent file is waited for when it starts.
-    """
-
-    path: str | None
-    environ: Mapping[str, str]
-    listen: tuple[Address, ...] = ()
-    admin: Address | None = None
-    waits: bool = False
-
-
-class Prepared(NamedTuple):
-    """A configuration found good. `hash` names it, without a secret in it; `seen`: the files as they were then."""
-
-    config: Config
-    snapshot: Snapshot
-    rules: Rules
-    warnings: tuple[str, ...]
-    hash: str
-    seen: dict[str, Identity]
-
-
-def prepare(source: Source, catalog: Catalog, now_ns: int) -> Prepared | list[str]:
-    """Everything up to binding a port; or everything that is wrong, a line each."""
-    # looked at before they are read, so that a change in between is seen as one
-    seen = identities(watched(None, source.path))
-    loaded = load(source.path, source.environ, catalog)
-    if loaded.is_absent and source.waits:
-        loaded = waiting_for(loaded)
-    if loaded.config is None:
-        return [str(problem) for problem in loaded.problems]
-    config, clashes = overridden(loaded.config, source.listen, source.admin)
-    if clashes:
-        return [str(Located("command line", None, problem)) for problem in clashes]
-    seen = identities(watched(config, source.path)) | seen
-    secrets = read_secrets(config, source.environ)
-    if secrets.problems:
-        return [str(loaded.located(problem)) for problem in secrets.problems]
-    entries = [catalog.providers[each.name] for each in config.providers if each.name in catalog.providers]
-    try:
-        zones = calendars((entry.timezone for entry in entries), now_ns)
-    except ZoneInfoNotFoundError as error:
-        return [f"{error.args[0]}: a provider's days begin there; install the system's time zone data (tzdata)"]
-    snapshot = compile_snapshot(config, catalog, secrets.keys, zones)
-    encoded = msgspec.json.encode(config)
-    warnings = loaded.warnings if loaded.is_absent else (*loaded.warnings, *secrets.warnings)
-    name = hashlib.sha256(encoded).hexdigest()[:12]
-    return Prepared(config, snapshot, _rules(config, secrets), warnings, name, seen)
-
-
-def identities(paths: tuple[str, ...]) -> dict[str, Identity]:
-    """Each file with what changes when it does."""
-    return dict(zip(paths, fingerprint(paths), strict=True))
-
-
-def _rules(config: Config, secrets: Secrets) -> Rules:
-    tokens = {digest(token.reveal().encode()): f"token-{at}" for at, token in enumerate(secrets.tokens) if token}
-    if config.auth.tokens and not tokens:
-        tokens = {b"": "nobody"}  # a token that is asked for and missing lets nobody in
-    return Rules(
-        config.body.max_bytes,
-        config.inflight.max,
-        config.inflight.bytes,
-        tokens,
-        frozenset(config.auth.hosts),
-        frozenset(config.auth.origins),
-        all(is_loopback(address) for address in config.listen),
-    )
 
 
 class Sidecar:
@@ -143,7 +68,7 @@ class Sidecar:
         self._observer = Observer(self._roster, clock, log)
         self._tell = self._observer.tell
         self._entrance = Entrance(prepared.rules)
-        self._admin_entrance = Entrance(_admin_rules(prepared))
+        self._admin_entrance = Entrance(admin_rules(prepared))
         self._resolver = make_resolver(clock, config.dns.resolver)
         self._pool = Pool(clock, self._resolver, connect_timeout_ns=config.timeouts.connect)
         self._gateway = Gateway(self._roster, self._entrance, self._pool, clock, self._observer.finished)
@@ -157,6 +82,7 @@ class Sidecar:
         self._admin = AdminServer(lambda: self._is_ready, self._status, self._admin_entrance, StatusPage(self.live))
         state = State(self._roster, self._gateway.ownership)
         self._persistence = Persistence(_store(config, clock.now_ns()), state, clock, self._tell)
+        self._leasing = _leasing(prepared, self._roster, clock, self._tell)
         rooms = Rooms(self._observer, self._gateway, self._entrance, self._pool, self._persistence)
         self._admin.metrics = Metrics(lambda: live(rooms, self._prepared.hash, self._is_ready), PARTS)
         self._is_ready = False
@@ -180,6 +106,8 @@ class Sidecar:
             await self._persistence.stop()
             raise
         self._gateway.cache = self._answers.configure(self._prepared.config, self._prepared.rules.tokens)
+        if self._leasing is not None:
+            self._leasing.start(self._gateway.room)
         self._is_ready = True
         self._warn(self._prepared)
         for address in self.listening:
@@ -203,6 +131,8 @@ class Sidecar:
         finally:
             await self._lane.close()
             await self._answers.stop()
+            if self._leasing is not None:
+                await self._leasing.stop()
             await self._persistence.stop()
             await self._pool.close()
             await self._resolver.close()
@@ -213,7 +143,9 @@ class Sidecar:
         """Read everything again. A configuration with problems is refused, and the old one kept."""
         self._seen = identities(tuple(self._seen))
         # what was there once is not given up for nothing
-        prepared = prepare(self._source._replace(waits=False), self._catalog, self._clock.now_ns())
+        prepared = prepare(
+            self._source._replace(waits=False), self._catalog, self._clock.now_ns(), self._prepared.config.share
+        )
         if isinstance(prepared, list):
             for problem in prepared:
                 self._tell("reload_refused", problem)
@@ -223,10 +155,10 @@ class Sidecar:
         self._observer.reload()
         self._gateway.cache = self._answers.configure(prepared.config, prepared.rules.tokens)
         self._entrance.replace(prepared.rules)
-        self._admin_entrance.replace(_admin_rules(prepared))
+        self._admin_entrance.replace(admin_rules(prepared))
         self._seen = prepared.seen
         self._warn(prepared)
-        for field in _needing_restart(old.config, prepared.config):
+        for field in needing_restart(old.config, prepared.config):
             self._tell("restart_needed", f"a change of `{field}` takes effect after a restart")
         self._tell("reloaded", f"configuration {prepared.hash}")
         return True
@@ -251,6 +183,7 @@ class Sidecar:
             "models": chains_of(self._house, now_ns),
             "requests": self._observer.activity.since(0),
             "state": self._persistence.status(),
+            "share": self.share_status(),
             "usage": self._gateway.totals,
             "cache": self._answers.status(),
             "accounts_merged": self._roster.accounts.merged,
@@ -264,6 +197,13 @@ class Sidecar:
         waiting, connections = self._gateway.room.waiting, self._pool.open
         return Counts(state, __version__, self._prepared.hash, self._entrance.inflight, waiting, connections)
 
+    def share_status(self) -> ShareStatus | None:
+        """How limits are shared with other sidecars; None: they are not."""
+        if self._leasing is not None:
+            return self._leasing.sharing.status()
+        replicas = self._prepared.config.share.replicas
+        return ShareStatus("divided", replicas) if replicas > 1 else None
+
     def _warn(self, prepared: Prepared) -> None:
         for warning in prepared.warnings:
             self._tell("warning", warning)
@@ -274,14 +214,15 @@ def _store(config: Config, now_ns: int) -> Store:
     return MemoryStore() if path is None else SqliteStore(path, now_ns)
 
 
-def _needing_restart(old: Config, new: Config) -> list[str]:
-    fields = [field for field in _FIXED if getattr(old, field) != getattr(new, field)]
-    times = [name for name in _FIXED_TIMEOUTS if getattr(old.timeouts, name) != getattr(new.timeouts, name)]
-    return fields + [f"timeouts.{name}" for name in times]
+def _leasing(prepared: Prepared, roster: Roster, clock: Clock, tell: Callable[[str, str], None]) -> Leasing | None:
+    """The way to the shared ledger, where one is configured."""
+    share = prepared.config.share
+    url = None if share.url is None else parse_store_url(share.url)
+    if url is None or share.url is None:
+        return None
+    from sidecar.leasing import Leasing  # with the client of the store
+    from sidecar.store.redis import RedisStore
 
-
-def _admin_rules(prepared: Prepared) -> Rules:
-    """The status page's: on loopback a right Host will do, elsewhere a token is asked for."""
-    is_local = is_loopback(prepared.config.admin)
-    tokens = {} if is_local else prepared.rules.tokens or {b"": "nobody"}
-    return prepared.rules._replace(tokens=tokens, is_loopback_only=is_local)
+    password = None if prepared.share_password is None else prepared.share_password.reveal()
+    store = RedisStore(url, share.url, share.prefix, os.urandom(8).hex(), password)
+    return Leasing(roster, store, share.replicas, clock, tell)

@@ -163,7 +163,7 @@ class Attempt:
         quota, provider = candidate.quota, candidate.target.provider
         now_ns = shells.clock.now_ns()
         if provider.learns and response.known is not None:
-            quota.hear(provider.dialect, response.known, now_ns, charge)
+            quota.hearing.hear(provider.dialect, response.known, now_ns, charge)
         elif provider.learns:
             quota.learn(read_limits(provider.dialect, response.headers, now_ns), now_ns, charge)
         quota.passed(charge)

@@ -24,6 +24,7 @@ class Secrets(NamedTuple):
     tokens: tuple[Secret | None, ...]  # in the order of auth.tokens
     problems: tuple[Problem, ...]
     warnings: tuple[str, ...]
+    share: Secret | None = None  # the password of the shared ledger
 
 
 class _Found(NamedTuple):
@@ -36,12 +37,15 @@ def read_secrets(config: Config, environ: Mapping[str, str]) -> Secrets:
     """Every secret that `config` names, as it is now."""
     keys = {(provider, key.name): _find(key, environ, path) for path, provider, key in _keys(config)}
     tokens = [_find(token, environ, f"auth.tokens[{index}]") for index, token in enumerate(config.auth.tokens)]
-    found = [*keys.values(), *tokens]
+    password = config.share.password
+    share = _Found(None) if password is None else _find(password, environ, "share.password")
+    found = [*keys.values(), *tokens, share]
     return Secrets(
         {ident: one.secret for ident, one in keys.items()},
         tuple(one.secret for one in tokens),
         tuple(one.problem for one in found if one.problem is not None),
         (*(one.warning for one in found if one.warning is not None), *_twins(keys)),
+        share.secret,
     )
 
 

@@ -141,11 +141,13 @@ def _resolved(config: Config, directory: str) -> Config:
         for provider in config.providers
     )
     tokens = tuple(_placed(token, directory) for token in config.auth.tokens)
-    state = config.state
+    share, state = config.share, config.state
+    if share.password is not None:
+        share = msgspec.structs.replace(share, password=_placed(share.password, directory))
     if state.path is not None:
         state = msgspec.structs.replace(state, path=_absolute(state.path, directory))
     return msgspec.structs.replace(
-        config, providers=providers, auth=msgspec.structs.replace(config.auth, tokens=tokens), state=state
+        config, providers=providers, auth=msgspec.structs.replace(config.auth, tokens=tokens), state=state, share=share
     )
 
 

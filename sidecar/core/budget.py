@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sidecar.core.durations import parse_reset
+from sidecar.core.leased_window import make_window as make
 from sidecar.core.limits import DAY, MINUTE, Axis, ChargeRule, Cost, Reading, Source
-from sidecar.core.windows import Calendar, make
+from sidecar.core.windows import Calendar
 
 HEARD_FOR_NS = DAY  # what was heard once and never again is dropped, so that no wrong limit lasts
 _HEADER = Source.HEADER  # an enum's member costs a look-up through its metaclass
@@ -45,6 +46,7 @@ class QuotaSpec(NamedTuple):
     replicas: int = 1  # sidecars that share this account by division: each takes limit / replicas
     is_known: bool = True  # configured or in the catalog; else the ledger may forget it when idle
     documented: int | None = None  # `concurrency` as the catalog has it: where the search for the true one ends
+    unknown: str = "sliding"  # the algorithm of windows that are only learned, where `algorithms` names none
 
 
 class WindowView(NamedTuple):

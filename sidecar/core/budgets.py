@@ -38,7 +38,7 @@ def opened(budgets: Budgets, reading: Reading, spec: QuotaSpec) -> Budget | None
     axis, window_ns, limit = reading[:3]
     if limit is None or not window_ns or len(budgets) >= _MAX_WINDOWS:
         return None
-    algorithm = spec.algorithms.get((axis, window_ns), "sliding")
+    algorithm = spec.algorithms.get((axis, window_ns), spec.unknown)
     limit_spec = LimitSpec(axis, window_ns, limit, reading.source, algorithm, spec.calendar, spec.transit_ns)
     return Budget(limit_spec, spec.replicas, is_heard=True)
 

@@ -183,6 +183,16 @@ class TokenRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: str | None = None
 
 
+class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many sidecars that use the same accounts share their limits: over a ledger, or each a fixed part."""
+
+    url: str | None = None  # one sidecar beside one application shares with nobody
+    # without `url` each takes limit / replicas; with it, what is assumed until the store has told how many there are
+    replicas: Annotated[int, Meta(ge=1, le=10**5)] = 1
+    password: TokenRef | None = None  # what is only reachable by friends often has none
+    prefix: Name = "sidecar"  # of all keys: fleets of different accounts may use one store
+
+
 class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who may call. Without tokens everyone who reaches the port, which is why that is allowed on loopback alone."""
 
@@ -209,6 +219,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache: Cache = Cache()
     state: State = State()
     log: Log = Log()
+    share: Share = Share()
     auth: Auth = Auth()
 
 
@@ -258,6 +269,7 @@ __all__ = [
     "Problem",
     "ProviderConfig",
     "Retry",
+    "Share",
     "State",
     "Timeouts",
     "TokenRef",

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 from sidecar.core.config import ANY, Address, Config, Known, KnownProvider, Problem, ProviderConfig, is_loopback
 from sidecar.core.config_limits import limit_problems
 from sidecar.core.config_shape import item, nearest, shape
+from sidecar.core.config_share import share_problems
 from sidecar.core.secret import looks_like_secret
 from sidecar.core.units import format_duration
 
@@ -57,6 +58,7 @@ def _meaning(config: Config, known: Known) -> Iterator[Problem]:
     yield from _model_problems(config)
     yield from _timing_problems(config)
     yield from _state_problems(config)
+    yield from share_problems(config)
     yield from _auth_problems(config)
 
 

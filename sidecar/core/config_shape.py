@@ -21,9 +21,6 @@ from sidecar.core import units
 from sidecar.core.config import ANY, Address, Config, Problem
 from sidecar.core.secret import looks_like_secret
 
-# Sections of design.md that do nothing yet: refused plainly, because a setting that is silently inert is worse.
-NOT_YET = frozenset({"share"})
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MODEL = re.compile(r"[!-~]{1,256}")
 _PORT = re.compile(r"[0-9]{1,5}")
@@ -131,8 +128,6 @@ def _struct(tree: object, wanted: inspect.StructType, path: str, found: list[Pro
 
 def _unknown(name: str, path: str, fields: Mapping[str, inspect.Field]) -> Problem:
     where = child(path, name)
-    if not path and name in NOT_YET:
-        return Problem(where, "not supported in this version", "remove it")
     if {"env", "file"} <= fields.keys() and not difflib.get_close_matches(name, fields):
         return Problem(where, "unknown field", "a secret is not written here: say where it is, with env or file")
     return Problem(where, "unknown field", nearest(name, fields))

@@ -24,11 +24,12 @@ SpecsFor = Callable[[str, str], QuotaSpec | None]
 class Ledger:
     """The quotas by account and model. Every account's overflow and every known model stays for good."""
 
-    __slots__ = ("_cap", "_known", "_quotas", "_specs_for", "_unknown")
+    __slots__ = ("_cap", "_known", "_quotas", "_specs_for", "_unknown", "opened")
 
     def __init__(self, specs_for: SpecsFor, unknown_cap: int = UNKNOWN_CAP) -> None:
         self._specs_for = specs_for
         self._cap = unknown_cap
+        self.opened: Callable[[Quota], None] | None = None  # told of each new quota
         self._quotas: dict[tuple[str, str], Quota] = {}  # by account and spec key
         self._known: dict[tuple[str, str], Quota] = {}  # by account and model, several to one quota where pooled
         self._unknown: dict[tuple[str, str], Quota] = {}  # likewise; next to be looked at first
@@ -84,6 +85,9 @@ class Ledger:
             models.setdefault(quota, []).append(model)
         return models
 
+    def __contains__(self, quota: Quota) -> bool:
+        return self._quotas.get((quota.account, quota.model)) is quota
+
     def __iter__(self) -> Iterator[Quota]:
         """Every quota there is."""
         return iter(self._quotas.values())
@@ -106,6 +110,8 @@ class Ledger:
         quota = self._quotas.get(key)
         if quota is None:
             quota = self._quotas[key] = Quota(account, spec)
+            if self.opened is not None:
+                self.opened(quota)
         return quota
 
     def _make_room(self, now: int) -> bool:

@@ -10,7 +10,8 @@ for every line it touched when to call again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.core.backlog import Backlog, Least, least
@@ -31,7 +32,8 @@ class Place(NamedTuple):
 
 
 class Ticket:
-    """One waiting request, made by `Lines.enlist`. `number`: its place among all requests, by arrival."""
+    """One waiting request, made by `Lines.enlist`. `number`: its place among all requests, by arrival; `since_ns`: when
+    it came to wait (Unix ns)."""
 
     __slots__ = ("charge", "counted", "granted", "left", "lines", "number", "places", "quotas", "since_ns")
 
@@ -112,6 +114,11 @@ class Line:
             elif self._strand(ticket):
                 stranded.append(ticket)
         return LineRelease(granted, stranded, next_ns)
+
+    def first(self, count: int) -> Iterator[tuple[int, Cost]]:
+        """Since when the first `count` have waited (Unix ns), and what they take here."""
+        waiting = ((ticket.since_ns, place.cost) for ticket, place in self._entries if ticket.is_waiting)
+        return islice(waiting, count)
 
     def dissolve(self) -> list[Ticket]:
         """Send all away; those who stand in no other line."""

@@ -14,10 +14,9 @@ from sidecar.core import budgets as sets
 from sidecar.core.budget import FOREVER_NS, HEARD_FOR_NS, Budget, Charge, LimitSpec, QuotaSpec, WindowView
 from sidecar.core.concurrency import UNBOUNDED, Permits
 from sidecar.core.gate import Gate
-from sidecar.core.hot_answer import Known
-from sidecar.core.limits import Axis, Cost, Reading, Source, Usage
+from sidecar.core.hearing import Hearing
+from sidecar.core.limits import Axis, Cost, Reading, Usage
 from sidecar.core.line import Line
-from sidecar.core.ratelimit_headers import Gauge, plan_of, read_known
 
 __all__ = ["BLOCKED_NS", "Charge", "Gate", "LimitSpec", "Quota", "QuotaSpec", "WindowView"]
 
@@ -25,14 +24,15 @@ BLOCKED_NS = FOREVER_NS  # "not before something happens": an answer that frees 
 
 
 _OPEN = Gate.OPEN  # an enum's member costs a look-up through its metaclass
-_HEADER = Source.HEADER
 
 
 class Quota:
     """Windows, requests in flight, cooldown and waiting line of one account and model. Times are Unix ns."""
 
-    __slots__ = ("_bound", "_expires_ns", "_fresh_ns", "_probe", "_room", "_slack", "account", "budgets", "cooldown_until", "gate", "inflight", "line", "permits",
-                 "spec")  # fmt: skip
+    __slots__ = (
+        "_expires_ns", "_fresh_ns", "_probe", "_room", "_slack", "account", "budgets", "cooldown_until", "gate",
+        "hearing", "inflight", "line", "permits", "spec",
+    )  # fmt: skip
 
     def __init__(self, account: str, spec: QuotaSpec) -> None:
         self.account = account  # "groq/org-a"
@@ -46,8 +46,7 @@ class Quota:
         self._room = 0
         self._fresh_ns = 0
         self._slack = [0, 0]
-        # of the head recognised last: its gauges, the budgets there were, and whose each gauge is
-        self._bound: tuple[tuple[Gauge, ...], sets.Budgets, tuple[Budget | None, ...]] = ((), (), ())
+        self.hearing = Hearing(self)
         self.budgets = sets.configured(spec)
         self.permits = Permits(spec.concurrency, spec.documented, spec.replicas)
         self._expires_ns = FOREVER_NS  # not later than the first expiry of anything heard
@@ -178,32 +177,6 @@ class Quota:
                 if self._expires_ns > now + HEARD_FOR_NS:
                     self._expires_ns = now + HEARD_FOR_NS
 
-    def hear(self, dialect: str, known: Known, now: int, charge: Charge) -> None:
-        """The same for the head of an answer that was recognised: most of what it says was said before."""
-        if not self.spec.learn:
-            return
-        gauges = plan_of(dialect, known.pattern).gauges
-        if not gauges:
-            self.learn(read_known(dialect, known, now), now, charge)
-            return
-        if self._bound[0] is not gauges or self._bound[1] is not self.budgets:
-            readings = (Reading(axis, window_ns, None, None, None, _HEADER) for axis, window_ns, *_ in gauges)
-            self._bound = (gauges, self.budgets, tuple(sets.find(self.budgets, reading) for reading in readings))
-        match = known.match
-        for gauge, budget in zip(gauges, self._bound[2], strict=True):
-            limit, remaining = match[gauge[2]], match[gauge[3]]
-            if budget is None or not budget.hears_again(limit, now) or not remaining.isdigit():
-                return self._hear_anew(dialect, known, now, charge)
-            texts = (remaining, match[gauge[4]] if gauge[4] else None)
-            self._slack[budget.column > 0] -= budget.hear_remaining(texts, int(limit), now, charge)
-
-    def _hear_anew(self, dialect: str, known: Known, now: int, charge: Charge) -> None:
-        self.learn(read_known(dialect, known, now), now, charge)
-        for axis, window_ns, limit_at, _, _ in plan_of(dialect, known.pattern).gauges:
-            budget = sets.find(self.budgets, Reading(axis, window_ns, None, None, None, _HEADER))
-            if budget is not None:
-                budget.note_text(known.match[limit_at])
-
     def cool(self, until_ns: int) -> None:
         """Admit nothing before `until_ns` (or a later instant named earlier), then one probe."""
         self.cooldown_until = max(self.cooldown_until, until_ns)
@@ -227,6 +200,10 @@ class Quota:
             self._look(now)
         cap = self.permits.cap
         return self._room if cap == UNBOUNDED else min(self._room, max(0, cap - self.inflight) * 1000 // cap)
+
+    def less(self, axis: int, amount: int) -> None:
+        """So much less is left of an axis (as its column) than was thought."""
+        self._slack[axis > 0] -= amount
 
     def _look(self, now: int) -> None:
         """Look at every window; what is seen holds until a thousandth of one of them is spent or has passed."""

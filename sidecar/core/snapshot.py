@@ -17,6 +17,7 @@ from sidecar.core.catalog import Provider as CatalogProvider
 from sidecar.core.config import Config, KeyConfig, ProviderConfig
 from sidecar.core.effective import AXES, effective
 from sidecar.core.http import Header, Origin
+from sidecar.core.leased_window import PREFIX
 from sidecar.core.limits import SECOND, Source
 from sidecar.core.quota import LimitSpec, QuotaSpec
 from sidecar.core.secret import Secret
@@ -135,7 +136,9 @@ class Snapshot:
         if provider is None or account not in self._accounts:
             return None
         applied = effective(provider.limits, own_name, model)
-        algorithms = {AXES[field]: name for field, name in provider.entry.windows.items()}
+        share = self.config.share
+        prefix = PREFIX if share.url is not None else ""
+        algorithms = {AXES[field]: prefix + name for field, name in provider.entry.windows.items()}
         calendar = self.zones.get(provider.entry.timezone)
         specs: list[LimitSpec] = []
         concurrency: int | None = None
@@ -144,7 +147,7 @@ class Snapshot:
                 concurrency = limit
                 continue
             axis, window_ns = AXES[field]
-            algorithm = algorithms.get((axis, window_ns), "sliding")
+            algorithm = algorithms.get((axis, window_ns), f"{prefix}sliding")
             specs.append(LimitSpec(axis, window_ns, limit, Source.CONFIG, algorithm, calendar, TRANSIT_NS))
         return QuotaSpec(
             key=f"pool:{applied.pool}" if applied.pool else model,
@@ -157,6 +160,8 @@ class Snapshot:
             rule=provider.entry.charge,
             is_known=self.is_known(model),
             documented=provider.entry.concurrency,
+            replicas=share.replicas if share.url is None else 1,
+            unknown=f"{prefix}sliding",
         )
 
     def is_known(self, model: str) -> bool:

@@ -135,7 +135,7 @@ class Response:
             self._carrier.abort()
 
     def change(self, deadline_ns: int) -> asyncio.Future[None]:
-        """A future for the next change, which also comes when the time is over; whoever is cancelled then aborts. Raises
+        """A future for the next change, also that the time is over. Whoever is cancelled while waiting aborts. Raises
         Fault when none can come any more."""
         if self._carrier is None:
             raise self._fault()

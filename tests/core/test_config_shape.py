@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.core.config import Address, Config
-from sidecar.core.config_shape import NOT_YET, child, nearest, shape
+from sidecar.core.config_shape import child, nearest, shape
 
 SECRET = "gsk_abcdefghijklmnop1234"
 
@@ -50,11 +50,6 @@ def test_the_whole_is_not_fields(tree):
 )
 def test_H6_an_unknown_field_names_the_nearest(tree, path, hint):
     assert one(tree) == (path, "unknown field", hint)
-
-
-@pytest.mark.parametrize("name", sorted(NOT_YET))
-def test_what_does_nothing_yet_is_not_accepted(name):
-    assert one({name: {}}) == (name, "not supported in this version", "remove it")
 
 
 def test_a_secret_in_a_field_of_its_own_is_told_where_it_belongs():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.core.limits import SECOND
+from sidecar.core.store_url import parse
 from sidecar.interfaces import Loaded, Store
 from sidecar.store.memory import MemoryStore
+from sidecar.store.redis import RedisStore
 from sidecar.store.sqlite import SqliteStore
+from tests.servers import RedisServer
 
 NOW = 1_764_000_000 * SECOND
 
@@ -25,7 +30,22 @@ def sqlite(path: Path) -> Store:
     return SqliteStore(str(path / "state.db"), NOW)
 
 
-each_store = pytest.mark.parametrize("make", [memory, sqlite])
+def redis(path: Path) -> Store:
+    """Rows that all sidecars know, in a ledger: apart from those of other tests by their prefix."""
+    url = parse(server().url)
+    assert url is not None
+    return RedisStore(url, "redis", str(path), "a")
+
+
+@functools.cache
+def server() -> RedisServer:
+    """One for all tests here."""
+    started = RedisServer()
+    atexit.register(started.stop)
+    return started
+
+
+each_store = pytest.mark.parametrize("make", [memory, sqlite, redis])
 
 
 async def kept(make, path, saves):
@@ -109,4 +129,4 @@ def test_it_is_a_dict_that_stays(tmp_path_factory, make, played):
 def test_it_says_what_it_is(make, tmp_path):
     store = make(tmp_path)
     assert "Store" in repr(store)
-    assert store.place in (None, str(tmp_path / "state.db"))
+    assert store.place in (None, "redis", str(tmp_path / "state.db"))
