@@ -6,8 +6,8 @@ each when the configuration changes. Refuses to know admission and requests in f
 
 from __future__ import annotations
 
-from sidecar.core.budget import Budget, LimitSpec, QuotaSpec
-from sidecar.core.limits import Reading
+from sidecar.core.budget import FOREVER_NS, Budget, LimitSpec, QuotaSpec
+from sidecar.core.limits import Cost, Reading
 
 _MAX_WINDOWS = 16  # headers are input: no provider has more
 
@@ -70,3 +70,28 @@ def merged(budgets: Budgets, others: Budgets, now: int) -> Budgets:
         else:
             budget.absorb(other, now)
     return (*budgets, *added)
+
+
+def by_column(cost: Cost) -> tuple[int, int, int, int, int]:
+    """What a request takes from a window of each axis."""
+    taken, declared, audio = cost
+    # who reads anything also writes something: a spent output window must stop it even where output is not reserved
+    return 1, taken + declared, taken, declared or (1 if taken else 0), audio
+
+
+def look(budgets: Budgets, now: int) -> tuple[int, int, int, int]:
+    """What is left of the tightest, in thousandths; until when that holds, give or take one; and how many requests and
+    tokens may be spent before it does no more."""
+    least, fresh_ns = 1000, FOREVER_NS
+    requests = tokens = FOREVER_NS
+    for budget in budgets:
+        window = budget.window
+        limit = window.limit or 1
+        grain = limit // 1000
+        least = min(least, window.remaining(now) * 1000 // limit)
+        fresh_ns = min(fresh_ns, now + window.window_ns // 1000)
+        if budget.column == 0:
+            requests = min(requests, grain)
+        else:
+            tokens = min(tokens, grain)
+    return least, fresh_ns, requests, tokens

@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from sidecar.core import body, multipart
+from sidecar.core import envelope as envelopes
+from sidecar.core import multipart
 from sidecar.core.affinity import Ownership
-from sidecar.core.body import Envelope
 from sidecar.core.catalog import NativeSurface
 from sidecar.core.codings import Sealed, undone
+from sidecar.core.envelope import Envelope
 from sidecar.core.errors import Reason, Refusal
 from sidecar.core.headers import Controls
 from sidecar.core.heading import Heading, heading_of
@@ -66,7 +67,7 @@ def understand(snapshot: Snapshot, request: Request, ownership: Ownership) -> Ca
     if isinstance(heading, Refusal):
         return heading
     envelope = (
-        body.peek(request.body) if not heading.is_multipart else multipart.peek(request.body, heading.content_type)
+        envelopes.peek(request.body) if not heading.is_multipart else multipart.peek(request.body, heading.content_type)
     )
     plain = None
     if isinstance(envelope, Refusal):
@@ -152,7 +153,7 @@ def _open(snapshot: Snapshot, request: Request, heading: Heading, unread: Refusa
     most = snapshot.config.body.max_bytes
     plain = undone(request.body, coding, most)
     if not isinstance(plain, Sealed):
-        envelope = body.peek(plain)
+        envelope = envelopes.peek(plain)
         return envelope if isinstance(envelope, Refusal) else _Opened(envelope, plain)
     if not needs_model(heading.surface.endpoint):
         return _Opened(Envelope(), None)

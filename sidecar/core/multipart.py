@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from sidecar.core.body import Envelope
+from sidecar.core.envelope import Envelope
 from sidecar.core.errors import Reason, Refusal
 from sidecar.core.spans import spliced
 

@@ -79,7 +79,7 @@ class Quota:
             return None
         if self.inflight >= self.permits.cap and not self.permits.widen(now):
             return None
-        wanted = _by_column(cost)
+        wanted = sets.by_column(cost)
         if self._room > 1 and self._slack[0] > 0 and wanted[1] + wanted[4] < self._slack[1] and now < self._fresh_ns:
             return self._spend([(budget, wanted[budget.column]) for budget in self.budgets], now)
         spent: list[tuple[Budget, int]] = []
@@ -101,7 +101,7 @@ class Quota:
         """
         if now >= self._expires_ns:
             self._expire(now)
-        wanted = _by_column(cost)
+        wanted = sets.by_column(cost)
         when = now if self.gate is _OPEN or now > self.cooldown_until else self.cooldown_until
         for budget in self.budgets:
             amount = wanted[budget.column]
@@ -206,22 +206,8 @@ class Quota:
         self._slack[axis > 0] -= amount
 
     def _look(self, now: int) -> None:
-        """Look at every window; what is seen holds until a thousandth of one of them is spent or has passed."""
-        least, fresh_ns = 1000, FOREVER_NS
-        requests = tokens = FOREVER_NS
-        for budget in self.budgets:
-            window = budget.window
-            limit = window.limit or 1
-            left = window.remaining(now) * 1000 // limit
-            if left < least:
-                least = left
-            if budget.column == 0:
-                requests = min(requests, limit // 1000)
-            else:
-                tokens = min(tokens, limit // 1000)
-            fresh_ns = min(fresh_ns, now + window.window_ns // 1000)
-        self._room, self._fresh_ns = least, fresh_ns
-        self._slack[0], self._slack[1] = requests, tokens
+        """Look at every window: what is seen holds until a thousandth of one of them is spent or has passed."""
+        self._room, self._fresh_ns, self._slack[0], self._slack[1] = sets.look(self.budgets, now)
 
     def largest_budget(self, axis: Axis = Axis.TOKENS) -> int | None:
         """The largest request that can ever fit here, in the unit of that axis; None: no limit known."""
@@ -317,10 +303,3 @@ class Quota:
         budgets = "".join(f", {budget!r}" for budget in self.budgets)
         state = f"{self.inflight}{cap} in flight, {self.line.waiting} waiting{gate}"
         return f"<Quota {self.account} {self.model}: {state}{budgets}>"
-
-
-def _by_column(cost: Cost) -> tuple[int, int, int, int, int]:
-    """What a request takes from a window of each axis."""
-    taken, declared, audio = cost
-    # who reads anything also writes something: a spent output window must stop it even where output is not reserved
-    return 1, taken + declared, taken, declared or (1 if taken else 0), audio

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.body import Envelope, peek, with_member, with_model, without, without_in_messages
+from sidecar.core.body import with_member, with_model, without, without_in_messages
+from sidecar.core.envelope import Envelope, peek
 from sidecar.core.errors import Reason, Refusal
 
 DEEP = b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"

@@ -7,7 +7,8 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.core.body import peek, with_member, with_model, without, without_in_messages
+from sidecar.core.body import with_member, with_model, without, without_in_messages
+from sidecar.core.envelope import peek
 
 NAMES = st.sampled_from(["model", "messages", "store", "max_tokens", "name", "a", '"model', "mod\\el", "é", "{", ""])
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8) | NAMES

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.core.body import Envelope
+from sidecar.core.envelope import Envelope
 from sidecar.core.errors import Reason, Refusal
 from sidecar.core.multipart import boundary, peek, with_model
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.core.body import Envelope, peek
+from sidecar.core.envelope import Envelope, peek
 from sidecar.core.sse import MAX_EVENT_BYTES
 from sidecar.core.usage_strip import UsageStrip, asking
 from tests.core.streams import AZURE_FILTER, DONE, STREAMS, USED

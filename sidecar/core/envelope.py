@@ -1,0 +1,199 @@
+"""The envelope of a JSON body: what routing and quota need to know of it, and nothing else of it is decoded.
+
+Fields of a wrong type pass through: the provider will judge them. On an error of the strict decoder the body is tried
+with the standard library's; only if that fails too is it none (design section 6, Bodies; acceptance C16). RFC 8259.
+"""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from sidecar.core.errors import Reason, Refusal
+
+MODEL = b'"model"'
+ESCAPED_ASCII = b"\\u00"  # how a name may be spelled besides
+SEARCHED_BYTES = 4096  # of larger texts a few searches take longer than a decoder
+# bad UTF-8 is an error of its own (acceptance C16), too deep a nesting another
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class Envelope(msgspec.Struct, frozen=True, gc=False):
+    """What a body says about its request. Fields of a wrong type count as absent; the provider will judge them.
+
+    `declared_output`: the most output tokens the caller allows. `include_usage`: stream_options.include_usage as asked.
+    `references`: objects a key created that the request names. `file_bytes`: length of the files in a form.
+    """
+
+    model: str | None = None
+    stream: bool = False
+    declared_output: int | None = None
+    n: int = 1
+    include_usage: bool | None = None
+    store: bool | None = None
+    references: tuple[str, ...] = ()
+    file_bytes: int = 0
+
+
+class _Name:
+    """Stands where the model does, so that the decoder calls back for each and two are noticed at no cost."""
+
+
+class _StreamOptions(msgspec.Struct, gc=False):
+    include_usage: bool | None = None
+
+
+class _Object(msgspec.Struct, gc=False):
+    id: str
+
+
+class _Fields(msgspec.Struct, gc=False):
+    stream: bool | None = None
+    max_completion_tokens: int | None = None
+    max_tokens: int | None = None
+    max_output_tokens: int | None = None
+    n: int | None = None
+    stream_options: _StreamOptions | None = None
+    store: bool | None = None
+    previous_response_id: str | None = None
+    conversation: str | _Object | None = None
+    input_file_id: str | None = None
+    file_id: str | None = None
+    file_ids: list[str] | None = None
+    training_file: str | None = None
+    validation_file: str | None = None
+
+
+_NAME = _Name()
+
+
+class _Named(_Fields, gc=False):
+    model: _Name = _NAME
+
+
+class _Plain(_Fields, gc=False):
+    model: str | None = None
+
+
+_decode_plain = msgspec.json.Decoder(_Plain).decode
+
+_EMPTY = Envelope()
+_DUPLICATE = Refusal(Reason.MODEL_DUPLICATE, "The body names 'model' more than once.", param="model")
+
+
+def peek(body: bytes) -> Envelope | Refusal:
+    """The envelope of a body; INVALID_JSON when no parser accepts it as an object, MODEL_DUPLICATE for two models.
+
+    An empty body has an empty envelope.
+    """
+    if not body:
+        return _EMPTY
+    if len(body) <= SEARCHED_BYTES and body.count(MODEL) == 1 and ESCAPED_ASCII not in body:
+        # one name alone that could be `model`: no second one to be noticed
+        try:
+            plain = _decode_plain(body)
+            return _envelope(plain, plain.model)
+        except UNREADABLE:
+            return _peek_leniently(body)
+    models: list[object] = []
+
+    def note(_type: type, value: object) -> _Name:
+        models.append(value)
+        return _NAME
+
+    try:
+        fields = msgspec.json.decode(body, type=_Named, dec_hook=note)
+    except UNREADABLE:
+        return _peek_leniently(body)
+    if not models:
+        return _envelope(fields, None)
+    if len(models) > 1:
+        return _DUPLICATE
+    model = models[0]
+    return _envelope(fields, model if isinstance(model, str) else None)
+
+
+def _envelope(fields: _Fields, model: str | None) -> Envelope:
+    declared = fields.max_completion_tokens
+    if declared is None:
+        declared = fields.max_tokens if fields.max_tokens is not None else fields.max_output_tokens
+    if declared is not None and declared < 0:
+        declared = None
+    options, n = fields.stream_options, fields.n
+    return Envelope(
+        model,
+        fields.stream is True,
+        declared,
+        n if n is not None and n > 1 else 1,
+        None if options is None else options.include_usage,
+        fields.store,
+        _references(fields),
+    )
+
+
+def _references(fields: _Fields) -> tuple[str, ...]:
+    if (
+        fields.previous_response_id is None
+        and fields.conversation is None
+        and fields.input_file_id is None
+        and fields.file_id is None
+        and fields.file_ids is None
+        and fields.training_file is None
+        and fields.validation_file is None
+    ):
+        return ()
+    conversation = fields.conversation
+    named = (
+        fields.previous_response_id,
+        conversation.id if isinstance(conversation, _Object) else conversation,
+        fields.input_file_id,
+        fields.file_id,
+        fields.training_file,
+        fields.validation_file,
+    )
+    if not any(named) and not fields.file_ids:
+        return ()
+    return (*(name for name in named if name), *(fields.file_ids or ()))
+
+
+def _peek_leniently(body: bytes) -> Envelope | Refusal:
+    """What the strict decoder refused: fields of wrong types, and what only the standard library's parser takes."""
+    models = 0
+    value: object = None
+
+    def note(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        nonlocal models
+        models = sum(name == "model" for name, _ in pairs)  # the outermost object is the last to end
+        return dict(pairs)
+
+    try:
+        # an integer may have more digits than int() takes; its value is not looked at
+        value = json.loads(body.decode("utf-8-sig", "surrogatepass"), object_pairs_hook=note, parse_int=_short_int)
+    except (ValueError, RecursionError) as error:
+        return Refusal(Reason.INVALID_JSON, f"The body is not valid JSON: {error}.")
+    if not isinstance(value, dict):
+        return Refusal(Reason.INVALID_JSON, "The body is JSON but not an object.")
+    if models > 1:
+        return _DUPLICATE
+    return _envelope(_well_typed(value), _model_name(value.get("model")))
+
+
+def _short_int(digits: str) -> int | None:
+    return int(digits) if len(digits) < 20 else None
+
+
+def _model_name(value: object) -> str | None:
+    # a lone surrogate is in no model's name, and could not be written to a log
+    return value if isinstance(value, str) and value == value.encode("utf-8", "ignore").decode() else None
+
+
+def _well_typed(value: dict[str, object]) -> _Fields:
+    good: dict[str, object] = {}
+    for name in _Fields.__struct_fields__:
+        try:
+            msgspec.convert({name: value.get(name)}, _Fields)
+        except msgspec.ValidationError:
+            continue
+        good[name] = value.get(name)
+    return msgspec.convert(good, _Fields)
