@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 
 from sidecar.admin.log import Event, LineLog
-from sidecar.core.access import Record, line_of, timestamp
+from sidecar.core.access import Record, Scribe, timestamp
 from sidecar.core.activity import Activity
 from sidecar.core.config import Config
 from sidecar.core.limits import SECOND
@@ -39,6 +39,7 @@ class Observer:
         self._notices = Notices(roster)
         self._timer: Timer | None = None
         self.activity = Activity()
+        self._scribe = Scribe()
         self.tally = Tally(roster.snapshot)
         self.events: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
         self._choice = _choice(roster.snapshot.config)
@@ -58,7 +59,7 @@ class Observer:
         self.activity.note(record, now_ns)
         self.tally.note(record, now_ns)
         if self._choice.tells(record, now_ns):
-            self._log.request(line_of(record, now_ns))
+            self._log.request(self._scribe.line(record, now_ns))
         if record.trail and self._timer is None:
             self._timer = self._clock.call_at(now_ns + _SOON_NS, self.look)
 

@@ -28,6 +28,8 @@ OUR_FAULT = 70
 
 Body = Callable[[Sidecar], Awaitable[int]]
 
+_LOG_EVERY_S = 0.05  # lines of requests wait so long for company
+
 
 def serve(source: Source, loop: str) -> int:
     """Serve that configuration until a signal; the exit code."""
@@ -44,7 +46,7 @@ def run(source: Source, loop: str, body: Body, sink: Callable[[bytes], None]) ->
             complain(prepared)
             return USAGE
         found = prepared
-        return runner.run(_run(lambda: Sidecar(source, found, catalog, clock, LineLog(sink)), body))
+        return runner.run(_run(lambda: Sidecar(source, found, catalog, clock, LineLog(sink, _LOG_EVERY_S)), body))
 
 
 def complain(lines: list[str]) -> None:

@@ -1,6 +1,6 @@
 """Lines of JSON on standard output: one for each request, one for each event.
 
-Lines of one turn of the event loop are written together: a write for each would cost more than the rest of the line.
+Lines of the same moment are written together: a write for each would cost more than all the rest of it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from sidecar.core.access import Line
-
 _MOST_HELD = 64 * 1024  # bytes; beyond, they are written at once
+_encode = msgspec.json.Encoder().encode
 
 
 def write_stdout(lines: bytes) -> None:
@@ -39,31 +38,41 @@ class Event(msgspec.Struct, omit_defaults=True):
 
 
 class LineLog:
-    """Collects lines and writes them when the loop is done with what it is at."""
+    """Collects lines and writes them together: what there is after `every_s` seconds, and with each event; with 0, when
+    the loop is done with what it is at."""
 
-    def __init__(self, sink: Callable[[bytes], None] = write_stdout) -> None:
+    def __init__(self, sink: Callable[[bytes], None] = write_stdout, every_s: float = 0.0) -> None:
         self._sink = sink
-        self._held = bytearray()
-        self._encoder = msgspec.json.Encoder()
+        self._every_s = every_s
+        self._held: list[bytes] = []
+        self._bytes = 0
+        self._is_due = False
 
-    def request(self, line: Line) -> None:
-        """The line of one request."""
+    def request(self, line: bytes) -> None:
+        """The line of one request, with its end."""
         self._add(line)
+        if not self._is_due:
+            self._is_due = True
+            loop = asyncio.get_running_loop()
+            if self._every_s:
+                loop.call_later(self._every_s, self.flush)
+            else:
+                loop.call_soon(self.flush)
 
     def event(self, event: Event) -> None:
-        """The line of one event."""
-        self._add(event)
+        """The line of one event, and all before it."""
+        self._add(_encode(event) + b"\n")
+        asyncio.get_running_loop().call_soon(self.flush)
 
     def flush(self) -> None:
         """Write what is held; called at the end too."""
+        self._is_due = False
         if self._held:
-            lines, self._held = bytes(self._held), bytearray()
+            lines, self._held, self._bytes = b"".join(self._held), [], 0
             self._sink(lines)
 
-    def _add(self, line: Line | Event) -> None:
-        if not self._held:
-            asyncio.get_running_loop().call_soon(self.flush)
-        self._held += self._encoder.encode(line)
-        self._held += b"\n"
-        if len(self._held) > _MOST_HELD:
+    def _add(self, line: bytes) -> None:
+        self._held.append(line)
+        self._bytes += len(line)
+        if self._bytes > _MOST_HELD:
             self.flush()

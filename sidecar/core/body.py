@@ -1,4 +1,4 @@
-"""How a JSON body is fitted to a target: its model's name, fields dropped or renamed; everything else is left as it came.
+"""How a JSON body is fitted to a target: another model, fields dropped or renamed; everything else is left as it came.
 
 A rewrite is a splice: members are found by their spans, and everything outside a changed span keeps its bytes: unknown
 fields, big numbers, lone surrogates, odd white space (acceptance C16). What a field means to a provider is the

@@ -10,13 +10,13 @@ import sys
 import pytest
 
 from sidecar.admin.log import Event, LineLog, write_stdout
-from sidecar.core.access import Record, line_of
+from sidecar.core.access import Record, Scribe
 
 NOW = 1_700_000_000_000_000_000
 
 
 def line(name="req_1", **fields):
-    return line_of(Record(name, NOW, b"POST", b"/v1/x", **fields), NOW)
+    return Scribe().line(Record(name, NOW, b"POST", b"/v1/x", **fields), NOW)
 
 
 def event(message="words", subject=None):
@@ -126,3 +126,35 @@ def test_the_real_sink_writes_at_once_and_outlives_its_reader():
         process.stdin.close()
         assert process.stderr.read() == b""
         assert process.wait(timeout=5) == 0
+
+
+async def test_lines_of_requests_wait_for_company_and_events_take_them_along():
+    writes: list[bytes] = []
+    log = LineLog(writes.append, every_s=3600)
+    for name in "ab":
+        log.request(line(name))
+        await asyncio.sleep(0)
+    assert writes == []
+    log.event(event())
+    await asyncio.sleep(0)
+    (write,) = writes
+    assert [json.loads(each).get("id") for each in write.splitlines()] == ["a", "b", None]
+
+
+async def test_many_lines_wait_for_nobody():
+    writes: list[bytes] = []
+    log = LineLog(writes.append, every_s=3600)
+    for _ in range(1000):
+        log.request(line())
+    assert 2 <= len(writes) <= 4
+    assert all(len(write) < 70 * 1024 for write in writes)
+    log.flush()
+    assert sum(write.count(b"\n") for write in writes) == 1000
+
+
+async def test_a_line_is_written_in_time():
+    written = asyncio.Event()
+    log = LineLog(lambda lines: written.set(), every_s=0.01)
+    log.request(line())
+    async with asyncio.timeout(5):
+        await written.wait()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sidecar.core.access import Record, line_of, timestamp
+from sidecar.core.access import Record, Scribe, line_of, timestamp
 from sidecar.core.errors import Step
 from sidecar.core.limits import SECOND, Usage
 from tests.core.house import NOW
@@ -108,3 +110,39 @@ def test_one_request_is_one_line():
 )
 def test_time_is_told_in_utc_to_the_millisecond(unix_ns, text):
     assert timestamp(unix_ns) == text
+
+
+TEXTS = st.one_of(st.none(), st.text(max_size=40))
+MOMENTS = st.integers(0, 10**11)
+
+
+@given(
+    path=st.binary(max_size=40).map(lambda rest: b"/" + rest),
+    names=st.tuples(TEXTS, TEXTS, TEXTS, TEXTS),
+    moments=st.tuples(MOMENTS, MOMENTS, MOMENTS),
+    tokens=st.tuples(st.integers(0, 10**9), st.integers(0, 10**9)),
+    is_streamed=st.booleans(),
+)
+def test_the_short_way_to_a_line_says_the_same_as_the_long_one(path, names, moments, tokens, is_streamed):
+    model, provider, target_model, key = names
+    ours_ns, content_ns, rest_ns = moments
+    record = Record("req_1", NOW, b"POST", path, model=model, provider=provider, target_model=target_model, key=key,
+                    is_streamed=is_streamed, attempts=1, status=200, outcome="ok", ours_ns=ours_ns,
+                    content_ns=NOW + ours_ns + content_ns, usage=Usage(*tokens))  # fmt: skip
+    now_ns = NOW + ours_ns + content_ns + rest_ns
+    scribe = Scribe()
+    for _ in range(2):
+        line = scribe.line(record, now_ns)
+        assert line.endswith(b"}\n")
+        assert line.count(b"\n") == 1
+        expected = msgspec.json.decode(msgspec.json.encode(line_of(record, now_ns)))
+        assert msgspec.json.decode(line) == pytest.approx(expected, abs=0.0011)
+
+
+def test_a_scribe_forgets_before_it_grows():
+    scribe = Scribe()
+    for at in range(1000):
+        record = Record("r", NOW, b"POST", b"/%d" % at, attempts=1, status=200, outcome="ok", ours_ns=1, content_ns=NOW,
+                        usage=Usage(1, 1), key="k")  # fmt: skip
+        assert msgspec.json.decode(scribe.line(record, NOW))["path"] == f"/{at}"
+    assert len(scribe._phrases) <= 256
