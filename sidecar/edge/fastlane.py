@@ -3,7 +3,7 @@
 One request: head -> enter -> body -> handle, each in the turn of the loop in which its last byte comes. It decides what
 is read when, and whether the connection goes on. Which requests are hot is core's to say; the first that is not goes
 with its whole connection to the general lane, for good. End of input means the caller is gone (design section 6).
-This is the hot path: one task for each request, one timer for each connection, no parser but slices of bytes.
+This is the hot path: one task and one timer for each connection, no parser but slices of bytes.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ _PLAIN = Asked(is_head=False, is_http_1_0=False, keeps_alive=True)
 class FastConnection(Writing):
     """One caller's connection. Implements `reply.Wire` and `open_connections.Closable`."""
 
-    __slots__ = ("_alarm", "_entered", "_has_begun", "_intake", "_is_deaf", "_is_head_due", "_lane", "_phase", "_task")
+    __slots__ = (
+        "_alarm", "_called", "_entered", "_has_begun", "_intake", "_is_deaf", "_is_head_due", "_lane", "_phase", "_task"
+    )  # fmt: skip
 
     _entered: Entry | Refusal  # of the request that was taken last
 
@@ -88,7 +90,8 @@ class FastConnection(Writing):
         self._is_head_due = True  # the alarm is set for a head: the first, or one of which a part is here
         self._is_deaf = False  # reading is paused
         self._task: asyncio.Task[None] | None = None
-        self._has_begun = False  # the task has
+        self._called: asyncio.Future[None] | None = None  # the task waits for the next request
+        self._has_begun = False  # the task has, with the request that is here
 
     def __repr__(self) -> str:
         return f"FastConnection({'idle' if self.is_idle else 'busy'}, {self._phase.name}, {self._intake!r})"
@@ -139,6 +142,7 @@ class FastConnection(Writing):
             return  # it removes the connection when it has ended
         if self._phase is _BODY:
             cast(Entry, self._entered).leave()
+        self._call()
         self._open.remove(self)
 
     def resume_writing(self) -> None:
@@ -196,19 +200,35 @@ class FastConnection(Writing):
     def _begin(self) -> None:
         self._phase = _ANSWER
         self._has_begun = False
-        self._task = start(self._serve(), self._lane.loop)
+        if self._called is None:
+            self._task = start(self._serve(), self._lane.loop)
+        else:
+            self._call()
 
     async def _serve(self) -> None:
-        """Answer the request that was taken, and those that are here already when that is done."""
+        """Answer the request that was taken, and each that follows."""
         self._has_begun = True
         try:
-            while await self._answer() and self._go_on():
-                pass
+            while await self._answer():
+                if not self._go_on():
+                    if self._phase is not _HEAD:
+                        break
+                    self._called = self._lane.loop.create_future()
+                    await self._called
+                    if self._phase is not _ANSWER:
+                        break
+                    self._has_begun = True
         except ClientGone:
             pass
         finally:
             if self._phase is _ANSWER:
                 self._end()
+
+    def _call(self) -> None:
+        """Let the task go on: with the request that is here, or to its end."""
+        called, self._called = self._called, None
+        if called is not None and not called.done():
+            called.set_result(None)
 
     async def _answer(self) -> bool:
         """One request to the end of its answer; whether the connection may go on."""
@@ -289,6 +309,7 @@ class FastConnection(Writing):
     def _let_go(self) -> asyncio.Transport:
         transport, self._transport = cast(asyncio.Transport, self._transport), None
         self._phase = _LEAVING
+        self._call()
         self._alarm.close()
         if self._is_deaf:
             transport.resume_reading()

@@ -26,7 +26,7 @@ def raw_deflate(plain):
         (PLAIN, b"Identity"),
         (gzip.compress(PLAIN, mtime=0), b"gzip"),
         (gzip.compress(PLAIN, mtime=0), b" X-GZIP "),
-        (gzip.compress(PLAIN[:9], mtime=0) + gzip.compress(PLAIN[9:]), b"gzip"),
+        (gzip.compress(PLAIN[:9], mtime=0) + gzip.compress(PLAIN[9:], mtime=0), b"gzip"),
         (zlib.compress(PLAIN), b"deflate"),
         (raw_deflate(PLAIN), b"deflate"),
     ],
