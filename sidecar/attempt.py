@@ -43,7 +43,7 @@ class Attempt:
     """One attempt: `obtain` an answer, `relay` it, and in any case `close`."""
 
     __slots__ = ("_error", "_flaw", "_job", "_outgoing", "_relay", "_response", "_shells", "is_closed", "is_sent",
-                 "outcome", "send")  # fmt: skip
+                 "outcome", "send", "sent_ns")  # fmt: skip
 
     def __init__(self, shells: Shells, job: Job, send: Send) -> None:
         self._shells = shells
@@ -51,6 +51,7 @@ class Attempt:
         self.send = send
         self.outcome = Outcome.CLIENT_GONE  # until something else is known
         self.is_sent = False  # the pool's to set
+        self.sent_ns = 0
         self.is_closed = False
         self._response: Response | None = None
         self._relay: Relay | None = None
@@ -67,10 +68,8 @@ class Attempt:
             fit = shells.rejections.fit(candidate.target, job.call.heading.surface.endpoint, charge.at_ns)
             outgoing = prepare(job.call, job.request, candidate, job.snapshot.config.retry.strict, fit)
             self._outgoing, job.record.dropped = outgoing, outgoing.dropped
-            now_ns = shells.clock.now_ns()
-            job.record.sent_at(now_ns)
             timeouts = job.snapshot.config.timeouts
-            until_ns = now_ns + (timeouts.headers if job.call.envelope.stream else timeouts.answer)
+            until_ns = charge.at_ns + (timeouts.headers if job.call.envelope.stream else timeouts.answer)
             if until_ns > job.policy.deadline_ns:
                 until_ns = job.policy.deadline_ns
             origin = candidate.target.provider.origin
@@ -124,6 +123,7 @@ class Attempt:
         job, (candidate, charge) = self._job, self.send
         now_ns = self._shells.clock.now_ns()
         if self.is_sent:
+            job.record.sent_at(self.sent_ns)
             settle(candidate, charge, self.outcome, self._bill(), now_ns)
         else:
             candidate.quota.cancel(charge, now_ns)
@@ -173,7 +173,7 @@ class Attempt:
                 shells.room.rouse(candidate.breaker)
         if quota.has_waiters:
             shells.room.poke(quota)  # a probe that passed, or a count that rose, lets others go
-        held = self._relay = Relay(shells.clock, response, job.reply, _waits(job), job.record.dialect)
+        held = self._relay = Relay(shells.clock, response, job.reply, _waits(job, now_ns), job.record.dialect)
         flaw = await held.hold(job.request.method, needs_model(job.call.heading.surface.endpoint), outgoing.asks_usage)
         if flaw is None:
             return True
@@ -224,8 +224,10 @@ def _ids(call: Call, created: bytes | str) -> tuple[str, ...]:
     return (created,) if is_kept else ()
 
 
-def _waits(job: Job) -> Waits:
-    timeouts = job.snapshot.config.timeouts
-    if not job.call.envelope.stream:
-        return Waits(timeouts.answer, timeouts.idle, job.policy.deadline_ns)
-    return Waits(timeouts.first_content, timeouts.idle, job.policy.deadline_ns, timeouts.ping)
+def _waits(job: Job, now_ns: int) -> Waits:
+    timeouts, deadline_ns = job.snapshot.config.timeouts, job.policy.deadline_ns
+    is_streamed = job.call.envelope.stream
+    until_ns = now_ns + (timeouts.first_content if is_streamed else timeouts.answer)
+    if until_ns > deadline_ns:
+        until_ns = deadline_ns
+    return Waits(until_ns, timeouts.idle, deadline_ns, timeouts.ping if is_streamed else None)

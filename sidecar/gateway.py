@@ -185,11 +185,13 @@ class Gateway:
     async def _loop(self, job: Job) -> None:
         """Do as the machine of attempts says until the caller has an answer."""
         attempts = job.attempts
+        now_ns = job.record.arrived_ns
         while True:
-            step = attempts.next(self.clock.now_ns(), random.random())
+            step = attempts.next(now_ns, random.random())
             if isinstance(step, Wait):
                 granted = await self._wait(job, step)
                 if granted is None:
+                    now_ns = self.clock.now_ns()
                     continue  # nobody admitted it in time: the machine has the last word
                 if isinstance(granted, Send):
                     attempts.granted(granted.candidate, self.clock.now_ns())
@@ -201,6 +203,7 @@ class Gateway:
                 await self.room.pause(step.until_ns, step.breakers)
             else:
                 return await self._refuse(job.reply, job.record, step)
+            now_ns = self.clock.now_ns()
 
     async def _wait(self, job: Job, step: Wait) -> Send | Refusal | None:
         """Hold the request for quota. None: the time for it is over."""

@@ -36,7 +36,7 @@ class Shells(Protocol):
         """An error named the organisation that a key is of."""
 
 
-class Job(msgspec.Struct, frozen=True, gc=False):
+class Job(msgspec.Struct, frozen=True):
     """One request on its way."""
 
     snapshot: Snapshot

@@ -49,12 +49,13 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
 
 
 class Waits(msgspec.Struct, frozen=True, gc=False):
-    """How long to wait for the first piece, at the latest until `deadline_ns`, and between pieces afterwards.
+    """Until when to wait for the first piece, and how long between pieces afterwards; of an answer that is read whole,
+    at the latest until `deadline_ns`.
 
     `ping_ns`: after how much silence in a stream of events the caller is sent a comment; None: never.
     """
 
-    first_ns: int
+    first_until_ns: int
     idle_ns: int
     deadline_ns: int
     ping_ns: int | None = None
@@ -81,8 +82,7 @@ class Relay:
         self._plain: bytes | None = None  # of a whole answer
         self._usage: Usage | None = None
         self._strip: UsageStrip | None = None
-        first_ns = clock.now_ns() + waits.first_ns
-        self._first_until_ns = first_ns if first_ns < waits.deadline_ns else waits.deadline_ns
+        self._first_until_ns = waits.first_until_ns
         self._content_ns: int | None = None
 
     @property

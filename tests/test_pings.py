@@ -85,7 +85,9 @@ async def test_B8_no_ping_into_the_middle_of_an_event():
     pool = Pool(clock, local_resolver(LoopClock()), connect_timeout_ns=SECOND)
     async with asyncio.timeout(WATCHDOG_S), Scripted(script) as provider:
         response = await pool.exchange(provider.origin, *ask_for(), clock.now_ns() + SECOND)
-        relay = Relay(clock, response, caller, Waits(99 * SECOND, 99 * SECOND, 1 << 62, 5 * SECOND), "openai")
+        relay = Relay(
+            clock, response, caller, Waits(clock.now_ns() + 99 * SECOND, 99 * SECOND, 1 << 62, 5 * SECOND), "openai"
+        )
         holding = asyncio.ensure_future(relay.hold(b"POST", True))
         await settle(50)
         clock.advance(5 * SECOND)

@@ -227,6 +227,8 @@ class Budget:
             return None
         self._told, self._ours = present if present > 0 else 0, ours
         if present < ours:
+            if 2 * present > window.limit and ours - present <= window.limit >> 10:
+                return None  # a thousandth, with half of it left: not worth a correction each time
             return max(0, present), present == remaining
         if limit is None or limit > window.limit:
             return None

@@ -42,6 +42,11 @@ class Permits:
         self._repeats = 0  # how often in a row it was
         self.configure(configured, documented, replicas)
 
+    @property
+    def known(self) -> int | None:
+        """The cap; None where there is none."""
+        return None if self.cap == UNBOUNDED else self.cap
+
     def configure(self, configured: int | None, documented: int | None, replicas: int) -> None:
         """A new configuration. What was found under another one no longer counts."""
         told = [cap for cap in (documented if configured is None else configured, self._told()) if cap is not None]

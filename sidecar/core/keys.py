@@ -149,14 +149,12 @@ class Keys:
         candidates = self.candidates
         count = len(candidates)
         start = self._turn = (self._turn + 1) % count if count else 0
-        found: list[tuple[int, Candidate]] = []
         most, loyal = -1, -1
         best: Candidate | None = None
         for at in range(start - count, start):
             candidate = candidates[at]
             if candidate.may_be_called(now_ns, passed_over):
                 headroom = candidate.quota.headroom(now_ns)
-                found.append((headroom, candidate))
                 if headroom > most:
                     most, best = headroom, candidate
                 if candidate is pinned:
@@ -166,7 +164,18 @@ class Keys:
         if best is None:
             return None
         charge = best.quota.try_admit(cost, now_ns)
-        return (best, charge) if charge is not None else _first_of(found, cost, now_ns, best)
+        return (best, charge) if charge is not None else self._next_best(cost, now_ns, passed_over, best)
+
+    def _next_best(
+        self, cost: Cost, now_ns: int, passed_over: Collection[Candidate], refused: Candidate
+    ) -> tuple[Candidate, Charge] | None:
+        """The best one did not admit; whoever of the others does, most headroom first."""
+        others = [each for each in self.candidates if each is not refused and each.may_be_called(now_ns, passed_over)]
+        for candidate in sorted(others, key=lambda each: each.quota.headroom(now_ns), reverse=True):
+            charge = candidate.quota.try_admit(cost, now_ns)
+            if charge is not None:
+                return candidate, charge
+        return None
 
     def outlook(self, cost: Cost, now_ns: int, passed_over: Collection[Candidate]) -> Outlook:
         """What to expect of this target when `admit` found nothing. Off the hot path: looks at every key."""
@@ -197,21 +206,6 @@ class Keys:
             and candidate.standing().until_ns <= now_ns
             and candidate.quota.free_at(cost, now_ns) is not None
         ]
-
-
-def _first_of(
-    found: list[tuple[int, Candidate]], cost: Cost, now_ns: int, refused: Candidate
-) -> tuple[Candidate, Charge] | None:
-    """The best one did not admit; whoever of the others does, most headroom first."""
-    for _, candidate in sorted(found, key=_headroom, reverse=True):
-        charge = None if candidate is refused else candidate.quota.try_admit(cost, now_ns)
-        if charge is not None:
-            return candidate, charge
-    return None
-
-
-def _headroom(found: tuple[int, Candidate]) -> int:
-    return found[0]
 
 
 def is_timed(free_at_ns: int | None) -> bool:

@@ -22,7 +22,6 @@ __all__ = ["BLOCKED_NS", "Charge", "Gate", "LimitSpec", "Quota", "QuotaSpec", "W
 
 BLOCKED_NS = FOREVER_NS  # "not before something happens": an answer that frees a place, or a probe's success
 
-
 _OPEN = Gate.OPEN  # an enum's member costs a look-up through its metaclass
 
 
@@ -64,12 +63,7 @@ class Quota:
     @property
     def concurrency(self) -> int | None:
         """How many requests may be in flight at once; None: no cap known."""
-        return None if self.permits.cap == UNBOUNDED else self.permits.cap
-
-    @property
-    def heard_cap(self) -> tuple[int, int] | None:
-        """How many requests in flight the provider named, and when that is dropped."""
-        return self.permits.heard
+        return self.permits.known
 
     def try_admit(self, cost: Cost, now: int) -> Charge | None:
         """Test all, then spend all; None when the request has to wait or can never go (ask `free_at`)."""

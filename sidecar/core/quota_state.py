@@ -68,7 +68,7 @@ def capture(quota: Quota, model: str, now: int) -> QuotaState | None:
     """What is worth keeping now; None: nothing, it is as good as new."""
     budgets = tuple(state for budget in quota.budgets if (state := _budget(budget, now)) is not None)
     until_ns = 0 if quota.gate is Gate.OPEN else quota.cooldown_until
-    cap = quota.heard_cap
+    cap = quota.permits.heard
     if cap is not None and cap[1] <= now:
         cap = None
     if not budgets and not until_ns and cap is None:

@@ -12,7 +12,7 @@ import asyncio
 import enum
 import logging
 import socket
-from typing import cast
+from typing import Protocol, cast
 
 from sidecar.core.errors import Refusal, render
 from sidecar.core.hot_head import Patterns
@@ -33,31 +33,17 @@ _MAX_AHEAD_BYTES = 64 * 1024
 _log = logging.getLogger("sidecar.edge")
 
 
-class FastLane:
-    """Makes protocols for new connections; holds what they share. Made inside a running event loop."""
+class Lane(Protocol):
+    """What the connections of a fast lane share."""
 
-    __slots__ = ("clock", "dates", "general", "loop", "open", "patterns", "service", "timing")
-
-    def __init__(
-        self,
-        service: Service,
-        timing: EdgeTiming,
-        clock: Clock,
-        open_connections: OpenConnections,
-        general: GeneralLane,
-    ) -> None:
-        self.service = service
-        self.timing = timing
-        self.clock = clock
-        self.open = open_connections
-        self.general = general
-        self.dates = Dates(clock.now_ns)
-        self.patterns = Patterns()
-        self.loop = asyncio.get_running_loop()
-
-    def make_protocol(self) -> FastConnection:
-        """A protocol for one new connection."""
-        return FastConnection(self)
+    clock: Clock
+    dates: Dates
+    general: GeneralLane
+    loop: asyncio.AbstractEventLoop
+    open: OpenConnections
+    patterns: Patterns
+    service: Service
+    timing: EdgeTiming
 
 
 class _Phase(enum.Enum):
@@ -69,7 +55,7 @@ class _Phase(enum.Enum):
 
 _HEAD, _BODY, _ANSWER, _LEAVING = _Phase  # an attribute of a class costs more than a global
 _REQUEST, _ODD = Taken.REQUEST, Taken.ODD
-_PLAIN = Asked(is_head=False, is_http_1_0=False, keeps_alive=True)
+_PLAIN = Asked(False, False, keeps_alive=True)
 
 
 class FastConnection(Writing):
@@ -81,7 +67,7 @@ class FastConnection(Writing):
 
     _entered: Entry | Refusal  # of the request that was taken last
 
-    def __init__(self, lane: FastLane) -> None:
+    def __init__(self, lane: Lane) -> None:
         super().__init__(lane.open, lane.dates)
         self._lane = lane
         self._phase = _HEAD
@@ -241,11 +227,9 @@ class FastConnection(Writing):
         try:
             if self._transport is None:
                 raise ClientGone  # before the task's first step
-            body = self._intake.body()  # as large as was declared, and counted with that
-            await self._lane.service.handle(
-                Request(head.method, head.target, head.headers, body, entered.caller, head.is_measured, head.notes),
-                reply,
-            )
+            body, caller = self._intake.body(), entered.caller  # as large as was declared, and counted with that
+            request = Request(head.method, head.target, head.headers, body, caller, head.is_measured, head.notes)
+            await self._lane.service.handle(request, reply)
         except ClientGone:
             raise
         except Exception:

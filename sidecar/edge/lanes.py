@@ -10,14 +10,43 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from sidecar.core.config import Address
+from sidecar.core.hot_head import Patterns
 from sidecar.edge.connection import EdgeTiming
-from sidecar.edge.fastlane import FastLane
+from sidecar.edge.fastlane import FastConnection
 from sidecar.edge.general import GeneralLane
 from sidecar.edge.listening import address_of, open_sockets
 from sidecar.edge.open_connections import OpenConnections
+from sidecar.edge.reply import Dates
 from sidecar.interfaces import Clock, Service
 
 _BACKLOG = 1024  # a burst of as many callers waits in the kernel rather than being refused
+
+
+class FastLane:
+    """Makes protocols for new connections; holds what they share. Made inside a running event loop."""
+
+    __slots__ = ("clock", "dates", "general", "loop", "open", "patterns", "service", "timing")
+
+    def __init__(
+        self,
+        service: Service,
+        timing: EdgeTiming,
+        clock: Clock,
+        open_connections: OpenConnections,
+        general: GeneralLane,
+    ) -> None:
+        self.service = service
+        self.timing = timing
+        self.clock = clock
+        self.open = open_connections
+        self.general = general
+        self.dates = Dates(clock.now_ns)
+        self.patterns = Patterns()
+        self.loop = asyncio.get_running_loop()
+
+    def make_protocol(self) -> FastConnection:
+        """A protocol for one new connection."""
+        return FastConnection(self)
 
 
 class DataLanes:

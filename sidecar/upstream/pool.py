@@ -34,9 +34,11 @@ MAX_AGE_NS = 5 * MINUTE  # so that a change of address is followed by busy conne
 
 
 class Sender(Protocol):
-    """Whoever has a request sent. `is_sent`: whether a byte of it may have been written; else it costs nothing."""
+    """Whoever has a request sent. `is_sent`: whether a byte of it may have been written; else it costs nothing.
+    `sent_ns`: when that was."""
 
     is_sent: bool
+    sent_ns: int
 
 
 class Pool:
@@ -99,7 +101,7 @@ class Pool:
         connection = self._lease(origin, now_ns)
         if connection is not None:
             if sender is not None:
-                sender.is_sent = True
+                sender.is_sent, sender.sent_ns = True, now_ns
             response = connection.request(head, body)
             try:
                 await response.change(headers_deadline_ns)
@@ -115,7 +117,7 @@ class Pool:
                     raise
         connection = await self._connect(origin, headers_deadline_ns)
         if sender is not None:
-            sender.is_sent = True
+            sender.is_sent, sender.sent_ns = True, self._clock.now_ns()
         return await connection.request(head, body).arrive(headers_deadline_ns)
 
     async def close(self) -> None:

@@ -170,7 +170,7 @@ def test_what_a_provider_names_is_the_end_of_the_search():
     subject = quota(documented=500)
     subject.learn([Reading(Axis.CONCURRENCY, None, 12, 0, None, Source.BODY)], NOW)
     assert subject.concurrency == 12
-    assert subject.heard_cap is not None
+    assert subject.permits.heard is not None
     crowd = Crowd(subject, 100, 80)
     crowd.run(NOW + 5 * MINUTE)
     assert crowd.peak == 12

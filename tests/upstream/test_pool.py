@@ -795,6 +795,7 @@ class Sending:
     """Who has a request sent."""
 
     is_sent = False
+    sent_ns = 0
 
 
 def test_B2_the_sender_is_told_before_the_first_byte_and_not_while_connecting(play, wire):
