@@ -80,7 +80,7 @@ def by_column(cost: Cost) -> tuple[int, int, int, int, int]:
 
 
 def look(budgets: Budgets, now: int) -> tuple[int, int, int, int]:
-    """What is left of the tightest, in thousandths; until when that holds, give or take one; and how many requests and
+    """What is left of the tightest, in thousandths; until when that holds, give or take ten; and how many requests and
     tokens may be spent before it does no more."""
     least, fresh_ns = 1000, FOREVER_NS
     requests = tokens = FOREVER_NS
@@ -89,7 +89,7 @@ def look(budgets: Budgets, now: int) -> tuple[int, int, int, int]:
         limit = window.limit or 1
         grain = limit // 1000
         least = min(least, window.remaining(now) * 1000 // limit)
-        fresh_ns = min(fresh_ns, now + window.window_ns // 1000)
+        fresh_ns = min(fresh_ns, now + window.window_ns // 100)
         if budget.column == 0:
             requests = min(requests, grain)
         else:

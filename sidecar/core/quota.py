@@ -200,7 +200,7 @@ class Quota:
         self._slack[axis > 0] -= amount
 
     def _look(self, now: int) -> None:
-        """Look at every window: what is seen holds until a thousandth of one of them is spent or has passed."""
+        """Look at every window: what is seen holds until a thousandth is spent or a hundredth has passed."""
         self._room, self._fresh_ns, self._slack[0], self._slack[1] = sets.look(self.budgets, now)
 
     def largest_budget(self, axis: Axis = Axis.TOKENS) -> int | None:

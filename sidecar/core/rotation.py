@@ -1,9 +1,9 @@
 """The choice among very many keys, at a cost that does not grow with their number (design section 6, Many keys).
 
-Of eight in rotation the better half serve the next eight requests, two each, best first. Who cannot serve now stands in
-a heap until it can, and is not looked at before: so it costs nothing that most are spent. Who stands there is looked at
-again after a second at the latest, for a limit may rise and a request may be given back; and when nobody else is left,
-at once. Refuses to know why a candidate cannot serve (candidate.py, quota.py).
+Of eight in rotation the better half serve the next four requests, best first. Who cannot serve now stands in a heap
+until it can, and is not looked at before: so it costs nothing that most are spent. Who stands there is looked at again
+after a second at the latest, for a limit may rise and a request may be given back; and when nobody else is left, at
+once. Refuses to know why a candidate cannot serve (candidate.py, quota.py).
 """
 
 from __future__ import annotations
@@ -48,18 +48,13 @@ class Rotation:
         admitted = None
         while admitted is None and (self._drawn or self._draw(now_ns)):
             candidate = self._drawn.pop()
-            may_follow = candidate in self._drawn
             charge = None
             if candidate.may_be_called(now_ns, passed_over):
                 charge = candidate.quota.try_admit(cost, now_ns)
             if charge is not None:
+                self._ready.append(candidate)
                 admitted = candidate, charge
-                if not may_follow:
-                    self._ready.append(candidate)
-                continue
-            if may_follow:
-                self._drawn.remove(candidate)
-            if not self._park(candidate, cost, now_ns, passed_over):
+            elif not self._park(candidate, cost, now_ns, passed_over):
                 set_aside.append(candidate)
         self._ready.extend(set_aside)
         return admitted or self._last(cost, now_ns, passed_over)
@@ -72,7 +67,7 @@ class Rotation:
             found.sort(key=lambda candidate: candidate.quota.headroom(now_ns))
         half = len(found) // 2
         ready.extend(found[:half])
-        self._drawn = found[half:] * 2
+        self._drawn = found[half:]
         return bool(found)
 
     def _park(self, candidate: Candidate, cost: Cost, now_ns: int, passed_over: Collection[Candidate]) -> bool:
