@@ -211,9 +211,16 @@ class Serving(Running):
         """The first event of that name among the lines from the `after`th on, awaited."""
         return json.loads(self.until(lambda line: json.loads(line).get("event") == name, after))
 
-    def request(self, path: str, after: int = 0) -> Any:
-        """The first access line for that path, awaited."""
-        return json.loads(self.until(lambda line: json.loads(line).get("path") == path, after))
+    def request(self, path: str, after: int = 0, **said: object) -> Any:
+        """The first access line for that path, awaited, that says so (`...`: anything): those of requests before it may
+        come as late, for lines wait a moment for company."""
+
+        def is_it(line: str) -> bool:
+            told = json.loads(line)
+            are_said = (name in told and value in (told[name], ...) for name, value in said.items())
+            return told.get("path") == path and all(are_said)
+
+        return json.loads(self.until(is_it, after))
 
     @property
     def requests(self) -> list[Any]:
