@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidecar.core.hot_answer import Patterns
 from sidecar.upstream.reader import MAX_HEAD_BYTES, Reader
 from sidecar.upstream.response import Response
 
@@ -27,8 +28,31 @@ class NoCarrier:
         raise AssertionError
 
 
+class Ways:
+    """Whether what is read was seen before, so that its head may be recognised."""
+
+    is_seen = False
+
+
+@pytest.fixture(params=[False, True], ids=["new", "seen"], autouse=True, scope="module")
+def way(request):
+    Ways.is_seen = request.param
+    yield
+    Ways.is_seen = False
+
+
+def patterns_of(wire: bytes, skips_body: bool) -> Patterns:
+    """What an origin is known by that has sent this three times."""
+    patterns = Patterns()
+    for _ in range(3 if Ways.is_seen else 0):
+        reader = Reader(patterns)
+        reader.begin(Response(NoCarrier()), skips_body=skips_body)
+        reader.feed(wire)
+    return patterns
+
+
 def read(pieces: list[bytes], skips_body: bool = False) -> tuple[Response, Reader, str | None]:
-    reader, response = Reader(), Response(NoCarrier())
+    reader, response = Reader(patterns_of(b"".join(pieces), skips_body)), Response(NoCarrier())
     reader.begin(response, skips_body=skips_body)
     for piece in pieces:
         wrong = reader.feed(piece)
@@ -225,3 +249,48 @@ def test_one_reader_reads_many_answers():
             (b"n", b"%d" % number),
             [b"%d" % number],
         )
+
+
+NAMES = [b"Date", b"server", b"X-RateLimit-Remaining-Tokens", b"set-cookie", b"x-request-id", b"Keep-Alive", b"via"]
+VALUES = st.binary(max_size=12).map(lambda value: value.translate(None, bytes(range(32)) + b"\x7f").strip())
+FIELDS = st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=6, unique_by=lambda field: field[0])
+FRAMES = st.sampled_from(
+    [
+        (b"Content-Length: 5\r\n\r\n", b"hello"),
+        (b"content-length:0\r\n\r\n", b""),
+        (b"Connection: keep-alive\r\nContent-Length: 2\r\n\r\n", b"hi"),
+        (b"Transfer-Encoding: chunked\r\n\r\n", b"2\r\nhi\r\n3\r\n yo\r\n0\r\n\r\n"),
+    ]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(FIELDS, st.lists(VALUES, min_size=6, max_size=6), FRAMES, st.lists(st.integers(1, 300), max_size=4))
+def test_a_head_like_one_that_was_seen_is_read_as_if_it_were_new(fields, others, frame, cuts):
+    def wire(values):
+        lines = b"".join(b"%b: %b\r\n" % (name, value) for (name, _), value in zip(fields, values, strict=False))
+        return b"HTTP/1.1 200 OK\r\n" + lines + frame[0] + frame[1]
+
+    first, second = wire([value for _, value in fields]), wire(others)
+    patterns = Patterns()
+    for _ in range(3):
+        warm = Reader(patterns)
+        warm.begin(Response(NoCarrier()), skips_body=False)
+        assert warm.feed(first) is None
+    marks = sorted({0, len(second), *(min(cut, len(second)) for cut in cuts)})
+    told = []
+    for reader in (Reader(), Reader(patterns)):
+        response = Response(NoCarrier())
+        reader.begin(response, skips_body=False)
+        wrong = [reader.feed(second[a:b]) for a, b in itertools.pairwise(marks)]
+        body = b"".join(response.pieces)
+        told.append((wrong, response.status, response.headers, response.length, body, response.complete))
+        assert reader.may_reuse
+    assert told[0] == told[1]
+
+
+def test_one_that_was_seen_is_recognised():
+    """Else all that is above would say nothing."""
+    wire = b"HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: 2\r\n\r\nhi"
+    response, _, _ = read([wire])
+    assert (response.known is not None) is Ways.is_seen
