@@ -82,7 +82,7 @@ def hidden_error(body: bytes) -> bool:
 
     The quoted word can stand in JSON only as a member or as a whole value: inside a string its quotes are escaped.
     """
-    if b'"error"' not in body:
+    if body.find(b'"error"') < 0:
         return False
     document = document_of(body)
     if isinstance(document, list) and document:

@@ -176,7 +176,7 @@ def head_bytes(status: int, headers: Lines, framing: bytes, date: Callable[[], b
     """The head of an answer, with the blank line. `framing` are whole lines of our own; Date is added where missing."""
     first = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
     lines = headers if isinstance(headers, bytes) else b"".join([b"%b: %b\r\n" % header for header in headers])
-    if b"\nDate: " not in lines and _DATE.search(lines) is None:
+    if lines.find(b"\nDate: ") < 0 and _DATE.search(lines) is None:
         lines += b"date: %b\r\n" % date()
     return b"%b%b%b\r\n" % (first, lines, framing)
 
