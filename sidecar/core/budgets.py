@@ -89,7 +89,7 @@ def look(budgets: Budgets, now: int) -> tuple[int, int, int, int]:
         limit = window.limit or 1
         grain = limit // 1000
         least = min(least, window.remaining(now) * 1000 // limit)
-        fresh_ns = min(fresh_ns, now + window.window_ns // 100)
+        fresh_ns = min(fresh_ns, now + window.window_ns // 100 if window.is_ours else now)
         if budget.column == 0:
             requests = min(requests, grain)
         else:

@@ -41,6 +41,7 @@ class Term:
 class LeasedWindow:
     """Implements `windows.Window` over a lease. Until it is bound to a term it is a plain window of its own."""
 
+    is_ours = False  # a lease comes and goes in the background
     __slots__ = (
         "_plain",
         "_shape",

@@ -19,6 +19,7 @@ class SlidingWindow:
     What is spent within 1/63 of the window shares a slot and comes back with the newest of it: the strict side.
     """
 
+    is_ours = True
     __slots__ = ("_grain", "_newest", "_opened", "_spent", "_used", "limit", "transit_ns", "window_ns")
 
     def __init__(self, limit: int, window_ns: int, transit_ns: int = 0) -> None:

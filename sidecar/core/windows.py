@@ -27,6 +27,7 @@ class Window(Protocol):
 
     limit: int  # read it freely, change it with set_limit
     window_ns: int
+    is_ours: bool  # it changes by the calls made to it, and otherwise only grows: what was seen lately may be relied on
 
     def fits(self, amount: int, now: int) -> bool:
         """Whether `amount` may be spent now. Nothing always fits; more than the limit never does."""
@@ -93,6 +94,7 @@ class TokenBucket:
     nothing refills: the first request that leaves a whole bucket is on its way.
     """
 
+    is_ours = True
     __slots__ = ("_arrival", "_capacity", "_refills_ns", "limit", "transit_ns", "window_ns")
 
     def __init__(self, limit: int, window_ns: int, transit_ns: int = 0) -> None:
@@ -180,6 +182,7 @@ class TokenBucket:
 class FixedWindow:
     """At most `limit` from one boundary of the calendar to the next (Cerebras)."""
 
+    is_ours = True
     __slots__ = ("_ends_ns", "_late", "_since_ns", "_used", "calendar", "limit", "transit_ns", "window_ns")
 
     def __init__(self, limit: int, window_ns: int, calendar: Calendar | None = None, transit_ns: int = 0) -> None:

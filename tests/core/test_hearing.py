@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sidecar.core.budget import LimitSpec, QuotaSpec
 from sidecar.core.hot_answer import Patterns
+from sidecar.core.leased_window import LeasedWindow, Term
 from sidecar.core.limits import DAY, MINUTE, SECOND, Axis, Cost, Source, Usage
 from sidecar.core.quota import Quota
 from sidecar.core.ratelimit_headers import read
@@ -132,3 +133,24 @@ def test_A1_the_short_way_in_admits_whom_the_long_one_admits(algorithm, limits, 
             often.settle(often_said, usage, now)
             seldom.settle(said, usage, now)
         assert [tuple(view) for view in often.views(now)] == [tuple(view) for view in seldom.views(now)]
+
+
+def test_F3_a_lease_is_looked_at_each_time():
+    """It may have been given back since, and it asks for more when it is looked at."""
+    subject = Quota("p/a", QuotaSpec("m", [LimitSpec(Axis.TOKENS, MINUTE, 10**6, Source.CONFIG, "leased_sliding")]))
+    asked: list[int] = []
+    (budget,) = subject.budgets
+    window = budget.window
+    assert isinstance(window, LeasedWindow)
+    window.bind(Term(lambda: asked.append(1)), NOW)
+    window.left, window.held = 10**6, 10**6
+    term = window._term
+    assert term is not None
+    term.expires_ns = NOW + MINUTE
+    for _ in range(3):
+        subject.headroom(NOW)
+        assert subject.try_admit(Cost(1, 0), NOW) is not None
+    window.left = window.held = 0
+    subject.headroom(NOW)
+    assert subject.try_admit(Cost(1, 0), NOW) is None
+    assert asked
