@@ -20,6 +20,7 @@ from sidecar.core.cache_key import Lookup, lookup, owner_of
 from sidecar.core.cache_shapes import keepable
 from sidecar.core.call import Call
 from sidecar.core.config import Cache
+from sidecar.core.heading import Heading
 from sidecar.core.http import Request
 from sidecar.core.outcomes import Outcome
 from sidecar.core.shared_answer import Reader
@@ -28,6 +29,8 @@ from sidecar.flight import Flight, Marked
 from sidecar.interfaces import Clock, Reply
 
 _MOST_OWNERS = 4096  # route texts that are remembered; callers can name any model
+_MOST_KNOWN = 512  # requests whose key is remembered: looking it up costs a tenth of making it anew
+_KNOWN_BYTES = 2048  # of a body; all of them are a megabyte at the most
 
 
 class Sought(NamedTuple):
@@ -55,6 +58,7 @@ class Caching:
         self._tasks: set[asyncio.Task[None]] = set()
         self._owners: dict[tuple[str | None, str | None, str, str | None], bytes] = {}
         self._tenants: Mapping[str, bytes] = {}
+        self._known: dict[tuple[Heading, bytes, bytes], Lookup | None] = {}
 
     def __repr__(self) -> str:
         return f"<Caching {self.entries!r}, {len(self._flights)} under way>"
@@ -63,6 +67,7 @@ class Caching:
         """Go on by this configuration. `tenants`: the digest of each caller's token, by the name it is known under."""
         self._config, self._tenants = config, tenants
         self._owners.clear()  # chains may be others now
+        self._known.clear()
         self.entries.resize(config.max_bytes)
         if not config.enabled:
             self.forget()
@@ -106,7 +111,7 @@ class Caching:
         """Answer a request, by a call or without. Raises ClientGone."""
         snapshot, request, reply, record, call = sought
         owner = self._owner(call, request.caller)
-        asked = None if owner is None else lookup(call, request, owner, self._config.only_deterministic)
+        asked = None if owner is None else self._asked(call, request, owner)
         if asked is None:
             record.cache = "bypass"
             self.counts.of(call.model).bypasses += 1
@@ -120,6 +125,18 @@ class Caching:
                 return await self._lead(sought, asked, onward)
             if await self._follow(sought, flight):
                 return None
+
+    def _asked(self, call: Call, request: Request, owner: bytes) -> Lookup | None:
+        """What the request asks of the cache; of one that comes again, head and body, that is known."""
+        name = (call.heading, owner, request.body)
+        if name in self._known:
+            return self._known[name]
+        asked = lookup(call, request, owner, self._config.only_deterministic)
+        if len(request.body) <= _KNOWN_BYTES:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[name] = asked
+        return asked
 
     # === what is kept ===
 

@@ -114,6 +114,9 @@ _PLAIN = (
 )
 
 
+_HIT = b'{"time":"%b.%03dZ","id":"%b",%b,"status":200,"outcome":"ok","duration_ms":%.3f,%b"wait_ms":0,"cache":"hit"}\n'
+
+
 class Scribe:
     """Writes lines. What requests of one kind have in common is put into words once."""
 
@@ -126,6 +129,8 @@ class Scribe:
 
     def line(self, record: Record, now_ns: int) -> bytes:
         """The line of a request that ended at `now_ns`, as JSON with its end."""
+        if record.cache == "hit":
+            return self._hit(record, now_ns)
         content_ns, usage, ours_ns = record.content_ns, record.usage, record.ours_ns
         is_plain = record.outcome == "ok" and record.attempts == 1 and record.status == 200 and not record.wait_ns
         if not is_plain or content_ns is None or usage is None or ours_ns is None or record.cache is not None:
@@ -135,9 +140,7 @@ class Scribe:
         name = (record.path, record.model, record.provider, record.key, record.target_model, record.method)
         asked, served = self._phrases.get(name) or self._put(name, record, now_ns)
         arrived_ns = record.arrived_ns
-        second, rest = divmod(arrived_ns, SECOND)
-        if second != self._second:
-            self._second, self._time = second, timestamp(arrived_ns)[:-5].encode()
+        rest = self._rest(arrived_ns)
         took_ns = now_ns - arrived_ns
         if record.is_streamed:
             served += b',"stream":true'
@@ -148,6 +151,30 @@ class Scribe:
             self._time, rest // ms, record.id.encode(), asked, took_ns / ms, served,
             ours_ns / ms, (content_ns - arrived_ns) / ms, usage[0], usage[1],
         )  # fmt: skip
+
+    def _hit(self, record: Record, now_ns: int) -> bytes:
+        """The line of one that was answered from the cache; of one that was shared there is more to say."""
+        is_plain = record.outcome == "ok" and record.status == 200 and not record.attempts and not record.wait_ns
+        if not is_plain or record.usage is not None or record.key is not None or record.content_ns is not None:
+            return _encode(line_of(record, now_ns)) + b"\n"
+        if record.caller is not None or record.dropped or record.trail or record.ours_ns is not None:
+            return _encode(line_of(record, now_ns)) + b"\n"
+        name = (record.path, record.model, None, None, None, record.method)
+        asked, served = self._phrases.get(name) or self._put(name, record, now_ns)
+        if served:
+            served += b","
+        if record.is_streamed:
+            served += b'"stream":true,'
+        rest = self._rest(record.arrived_ns)
+        took_ms = (now_ns - record.arrived_ns) / _MILLISECOND
+        return _HIT % (self._time, rest // _MILLISECOND, record.id.encode(), asked, took_ms, served)
+
+    def _rest(self, arrived_ns: int) -> int:
+        """What a moment is past its second, of which the text is ready then."""
+        second, rest = divmod(arrived_ns, SECOND)
+        if second != self._second:
+            self._second, self._time = second, timestamp(arrived_ns)[:-5].encode()
+        return rest
 
     def _put(self, name: tuple[object, ...], record: Record, now_ns: int) -> tuple[bytes, bytes]:
         line = line_of(record, now_ns)

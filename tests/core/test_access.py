@@ -146,3 +146,14 @@ def test_a_scribe_forgets_before_it_grows():
                         usage=Usage(1, 1), key="k")  # fmt: skip
         assert msgspec.json.decode(scribe.line(record, NOW))["path"] == f"/{at}"
     assert len(scribe._phrases) <= 256
+
+
+@given(model=TEXTS, moments=st.tuples(MOMENTS, MOMENTS), is_streamed=st.booleans(), wait_ns=st.sampled_from([0, 5]))
+def test_J5_so_does_the_short_way_to_the_line_of_a_hit(model, moments, is_streamed, wait_ns):
+    record = Record("req_1", NOW + moments[0], b"POST", b"/v1/x?y", model=model, is_streamed=is_streamed, status=200,
+                    outcome="ok", cache="hit", wait_ns=wait_ns)  # fmt: skip
+    now_ns = record.arrived_ns + moments[1]
+    expected = msgspec.json.decode(msgspec.json.encode(line_of(record, now_ns)))
+    scribe = Scribe()
+    for _ in range(2):
+        assert msgspec.json.decode(scribe.line(record, now_ns)) == pytest.approx(expected, abs=0.0011)
