@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from sidecar.core import budgets as sets
-from sidecar.core.budget import FOREVER_NS, HEARD_FOR_NS, Budget, Charge, LimitSpec, QuotaSpec, WindowView
+from sidecar.core.budget import FOREVER_NS, HEARD_FOR_NS, Charge, LimitSpec, QuotaSpec, WindowView
 from sidecar.core.concurrency import UNBOUNDED, Permits
 from sidecar.core.gate import Gate
 from sidecar.core.hearing import Hearing
@@ -75,18 +75,16 @@ class Quota:
             return None
         wanted = sets.by_column(cost)
         if self._room > 1 and self._slack[0] > 0 and wanted[1] + wanted[4] < self._slack[1] and now < self._fresh_ns:
-            return self._spend([(budget, wanted[budget.column]) for budget in self.budgets], now)
-        spent: list[tuple[Budget, int]] = []
+            return self._spend(wanted, now)
         for budget in self.budgets:
             amount = wanted[budget.column]
             window = budget.window
-            if not window.fits(amount, now):
-                # one that is estimated larger than the limit takes all of it
-                if amount <= window.limit or budget.never_fits(cost) or not window.fits(window.limit, now):
-                    return None
-                amount = window.limit
-            spent.append((budget, amount))
-        return self._spend(spent, now)
+            # one that is estimated larger than the limit takes all of it
+            if not window.fits(amount, now) and (
+                amount <= window.limit or budget.never_fits(cost) or not window.fits(window.limit, now)
+            ):
+                return None
+        return self._spend(wanted, now)
 
     def free_at(self, cost: Cost, now: int) -> int | None:
         """The first instant at which everything admits this cost, were nobody else to come: `now` when it does now.
@@ -243,12 +241,16 @@ class Quota:
     def _may_probe(self, now: int) -> bool:
         return self.gate is Gate.COOLING and now >= self.cooldown_until
 
-    def _spend(self, spent: list[tuple[Budget, int]], now: int) -> Charge:
+    def _spend(self, wanted: tuple[int, int, int, int, int], now: int) -> Charge:
+        self._slack[0] -= 1
+        self._slack[1] -= wanted[1] + wanted[4]
         taken = []
-        slack = self._slack
-        for budget, amount in spent:
-            slack[budget.column > 0] -= amount
-            budget.window.spend(amount, now)
+        for budget in self.budgets:
+            amount = wanted[budget.column]
+            window = budget.window
+            if amount > window.limit:
+                amount = window.limit
+            window.spend(amount, now)
             budget.reserved += amount
             budget.total = total = budget.total + amount
             taken.append((budget, amount, total))

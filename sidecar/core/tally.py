@@ -171,7 +171,10 @@ class Tally:
         name = (record.path, record.model, record.provider, record.key, record.outcome, record.method)
         series = self._found.get(name) or self._find(name, record)
         series.requests.count += 1
-        series.wait.note(record.wait_ns)
+        if record.wait_ns:
+            series.wait.note(record.wait_ns)
+        else:
+            series.wait.counts[0] += 1  # as `note` would
         if record.trail:
             for step in record.trail:
                 provider = step.target.partition("/")[0]
