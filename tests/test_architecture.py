@@ -45,6 +45,7 @@ RANKS = [
             "doctor",
             "injecting",
             "probing",
+            "rehearsing",
             "running",
             "serving",
             "simulating",

@@ -39,11 +39,14 @@ INVALID = 422
 
 
 class Where(NamedTuple):
-    """How to reach the API server: its origin, and the files with the token and the authority to trust."""
+    """How to reach the API server: its origin, and the files with the token and the authority to trust.
+
+    Neither of them when somebody else sees to it, as `kubectl proxy` does on loopback.
+    """
 
     origin: str
-    token_file: Path
-    authority_file: Path
+    token_file: Path | None = None
+    authority_file: Path | None = None
 
 
 def in_cluster(environ: Mapping[str, str]) -> Where | None:
@@ -83,6 +86,10 @@ class Api:
     async def create(self, path: str, wanted: Object) -> Object:
         """Make an object; ApiError CONFLICT when there is one of that name."""
         return await self._call("POST", path, wanted)
+
+    async def rehearse(self, path: str, wanted: Object) -> Object:
+        """What would be stored if this were created: everything is done, admission too, and nothing is kept."""
+        return await self._call("POST", path, wanted, query={"dryRun": "All"})
 
     async def replace(self, path: str, wanted: Object) -> Object:
         """Write an object; ApiError CONFLICT when its resourceVersion is not the latest any more."""
@@ -137,10 +144,14 @@ class Api:
         return self._where.origin + path
 
     def _headers(self) -> dict[str, str]:
+        if self._where.token_file is None:
+            return {"accept": "application/json"}
         token = self._where.token_file.read_text().strip()
         return {"authorization": f"Bearer {token}", "accept": "application/json"}
 
-    def _context(self) -> ssl.SSLContext:
+    def _context(self) -> ssl.SSLContext | bool:
+        if self._where.authority_file is None:
+            return True
         pem = self._where.authority_file.read_bytes()
         if self._trust is None or self._trust[0] != pem:
             self._trust = pem, ssl.create_default_context(cafile=os.fspath(self._where.authority_file))

@@ -4,6 +4,7 @@
   after a version, 410 when that is forgotten, bookmarks, and end when the server says so.
 - Each call needs the service account's present token and a right to exactly that verb, resource and name: else 401 or
   403.
+- A pod that is posted with `dryRun=All` goes through admission and is not kept.
 - `create_pod` is the admission chain: selectors, AdmissionReview over TLS that trusts `caBundle` alone and asks for the
   Service's name, the patch applied by the jsonpatch library, the ServiceAccount plugin, re-invocation of every webhook
   with IfNeeded, validation. Which errors fail the request and which are left to `failurePolicy` is B19.
@@ -32,7 +33,9 @@ SECRET = f"{SECRETS}/{SERVICE}-ca"
 CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
 CONFIGURATION = f"{CONFIGURATIONS}/{SERVICE}"
 PODS = "/api/v1/pods"
+EVENTS = "/api/v1/namespaces/default/events"
 PREFIX = "sidecar.internal"
+DEADLINE = "context deadline exceeded"
 
 # (verb, collection, name or "" for any): what docs/webhook.md says an injector needs, and nothing more
 LEAST = {
@@ -41,7 +44,13 @@ LEAST = {
     *((verb, CONFIGURATIONS, SERVICE) for verb in ("get", "list", "watch", "patch")),
     ("get", "/version", ""),
 }
-REPORTING = {("list", PODS, ""), ("create", "/api/v1/namespaces/default/events", "")}
+# what `sidecar inject-check` asks for, as whoever runs it
+REHEARSING = {
+    ("create", "/api/v1/namespaces/default/pods", ""),
+    ("get", "/api/v1/namespaces", "default"),
+    ("get", CONFIGURATIONS, SERVICE),
+}
+REPORTING = {("list", PODS, ""), ("create", EVENTS, "")}
 
 
 class Refused(Exception):
@@ -115,6 +124,8 @@ class ApiServer:
         self._runner: web.ServerRunner | None = None
         self._session: aiohttp.ClientSession | None = None
         self.port = 0
+        self.proxy_port = 0  # `kubectl proxy`: in the clear, with its user's credentials
+        self.drops = False  # a firewall between here and webhooks
 
     async def __aenter__(self) -> ApiServer:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -123,7 +134,8 @@ class ApiServer:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context)
         await site.start()
-        self.port = self._runner.addresses[0][1]
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.port, self.proxy_port = (address[1] for address in self._runner.addresses)
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=90))
         return self
 
@@ -188,19 +200,23 @@ class ApiServer:
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         verb, collection, name = _asked(request)
         self.calls.append((verb, request.path))
-        if request.headers.get("authorization") != f"Bearer {self.token}":
+        if request.secure and request.headers.get("authorization") != f"Bearer {self.token}":
             return _failure(401, "Unauthorized")
         status = self.refuses(verb, request.path)
         if status:
             return _failure(status, "the test says so")
         if (verb, collection, name) not in self.rights:
-            return _failure(403, f"cannot {verb} {collection} {name}")
+            resource = collection.rpartition("/")[2]
+            words = f'{resource} is forbidden: User "theirs" cannot {verb} resource "{resource}"'
+            return _failure(403, f"{words} at {collection} {name}")
         self.used.add((verb, collection, name))
         if verb == "watch":
             return await self._watch(request, collection, name)
         if verb == "list":
             return self._list(request, collection, name)
         body = json.loads(await request.read() or b"null")
+        if verb == "create" and collection.endswith("/pods"):
+            return await self._rehearse(request, body)
         return self._object(verb, request, body)
 
     def _object(self, verb: str, request: web.BaseRequest, body: Any) -> web.StreamResponse:
@@ -224,6 +240,14 @@ class ApiServer:
             return _success(self.put(path, jsonpatch.apply_patch(self.objects[path], body)))
         except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
             return _failure(422, f"the patch cannot be applied: {error}")
+
+    async def _rehearse(self, request: web.BaseRequest, body: dict[str, Any]) -> web.StreamResponse:
+        assert request.query == {"dryRun": "All"}, "the tests create pods in no other way"
+        try:
+            admitted = await self.create_pod(body, request.path.split("/")[-2], dry_run=True)
+        except Refused as refused:
+            return _failure(refused.code, str(refused))
+        return _success(admitted.pod, 201)
 
     def _list(self, request: web.BaseRequest, collection: str, name: str) -> web.StreamResponse:
         if collection == PODS:
@@ -287,7 +311,7 @@ class ApiServer:
         warnings: list[str] = []
         calls = 0
         called = []
-        webhooks = self.objects[CONFIGURATION]["webhooks"]
+        webhooks = self.objects.get(CONFIGURATION, {}).get("webhooks", [])
         for webhook in webhooks:
             if _selects(webhook, pod):
                 pod = await self._admit(webhook, pod, namespace, warnings, dry_run)
@@ -340,6 +364,8 @@ class ApiServer:
     async def _post(self, host: str, path: str, context: ssl.SSLContext, review: dict[str, Any]) -> dict[str, Any]:
         assert self._session is not None
         self.reviews.append(review)
+        if self.drops:
+            raise CallFailed(f'failed to call webhook: Post "https://{host}:443{path}?timeout=5s": {DEADLINE}')
         error: Exception = CallFailed("no endpoints available")
         for address, port in self.endpoints:
             where = f"[{address}]" if ":" in address else address

@@ -1,10 +1,8 @@
 """Pods that ask for a sidecar and have none are told within thirty seconds (D2)."""
 
 from sidecar.core.limits import HOUR, SECOND
-from tests.inject.api_server import PREFIX, REPORTING
+from tests.inject.api_server import EVENTS, PREFIX, REPORTING
 from tests.inject.rig import until
-
-EVENTS = "/api/v1/namespaces/default/events"
 
 
 def missing(name, *, labels=None, **more):
