@@ -21,7 +21,7 @@ from sidecar.core.limits import SECOND
 from sidecar.interfaces import Clock
 
 _MOST_BODY = 8 * 1024 * 1024  # bytes; API servers take requests of 3 MiB, and a review can hold the object twice
-_BODY_S = 10.0
+_BODY_NS = 10 * SECOND
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Inject = Callable[[Mapping[str, object], str], Verdict]
@@ -99,7 +99,7 @@ class Webhook:
         return web.Response(body=answer.body, status=answer.status, content_type=kind)
 
     async def _answer(self, request: web.BaseRequest) -> Answer:
-        body = await _body(request)
+        body = await _body(request, self._clock)
         start_ns = self._clock.now_ns()
         question = body if isinstance(body, Answer) else read_review(body)
         if isinstance(question, Answer):
@@ -135,17 +135,26 @@ def _refusal_of_type(request: web.BaseRequest) -> Answer | None:
     return malformed(415, "an AdmissionReview is application/json")
 
 
-async def _body(request: web.BaseRequest) -> bytes | Answer:
+async def _body(request: web.BaseRequest, clock: Clock) -> bytes | Answer:
     """The whole body, bounded in size and time."""
-    pieces = bytearray()
     try:
-        async with asyncio.timeout(_BODY_S):
-            async for piece in request.content.iter_any():
-                pieces += piece
-                if len(pieces) > _MOST_BODY:
-                    return malformed(413, f"larger than {_MOST_BODY} bytes")
+        async with asyncio.timeout(None) as limit:
+            # 0 is past on the loop's own clock: the time is over as soon as ours says so
+            timer = clock.call_at(clock.now_ns() + _BODY_NS, limit.reschedule, 0)
+            try:
+                return await _bounded(request)
+            finally:
+                timer.cancel()
     except TimeoutError:
         return malformed(408, "the body did not come in time")
+
+
+async def _bounded(request: web.BaseRequest) -> bytes | Answer:
+    pieces = bytearray()
+    async for piece in request.content.iter_any():
+        pieces += piece
+        if len(pieces) > _MOST_BODY:
+            return malformed(413, f"larger than {_MOST_BODY} bytes")
     return bytes(pieces)
 
 

@@ -174,6 +174,27 @@ async def test_what_is_no_review_is_an_http_error(cluster, body, status):
     assert (await cluster.api.create_pod(pod())).calls == 2
 
 
+async def test_a_body_that_does_not_come_is_given_up_after_ten_seconds(cluster):
+    injector = await cluster.replica()
+    await cluster.quiet()
+    timers = cluster.clock.calls
+    host, port = injector.addresses[0]
+    reader, writer = await asyncio.open_connection(host, port, ssl=untrusting())
+    head = b"POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    writer.write(head + b'{"kind"')
+    await until(lambda: cluster.clock.calls > timers, "its time has begun")
+    cluster.clock.advance(9 * SECOND)
+    writer.write(b": ")  # a trickle is no reprieve
+    await cluster.quiet()
+    assert injector.webhook.under_way == 1
+    cluster.clock.advance(SECOND)
+    assert await reader.readline() == b"HTTP/1.1 408 Request Timeout\r\n"
+    await until(lambda: injector.webhook.under_way == 0)
+    writer.close()
+    assert (cluster.lines[-1].result, cluster.lines[-1].reason) == ("malformed", "the body did not come in time")
+    assert (await cluster.api.create_pod(pod())).calls == 2
+
+
 async def test_paths_methods_and_types(cluster):
     injector = await cluster.replica()
     assert (await ask(injector, "GET", "/mutate"))[0] == 405
