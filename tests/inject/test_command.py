@@ -17,10 +17,16 @@ WATCHDOG_S = 60
 
 
 async def start(cluster, *options, environ=None):
+    words = ("inject", "--service", SERVICE, *options)
+    return await start_with(cluster, words, {"POD_NAMESPACE": NAMESPACE}, environ)
+
+
+async def start_with(cluster, words, more=None, environ=None):
+    """A process of ours in that cluster; `environ` instead of what a pod there would have."""
     told = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(cluster.api.port)}
-    told |= {"SIDECAR_SERVICE_ACCOUNT_DIR": str(cluster.folder), "POD_NAMESPACE": NAMESPACE}
+    told |= {"SIDECAR_SERVICE_ACCOUNT_DIR": str(cluster.folder)} | (more or {})
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "sidecar", "inject", "--service", SERVICE, *options),
+        *(sys.executable, "-m", "sidecar", *words),
         cwd=ROOT,
         env=clean_environ(told if environ is None else environ),
         stdout=asyncio.subprocess.PIPE,

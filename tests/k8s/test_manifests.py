@@ -19,6 +19,7 @@ from sidecar.core.injection_settings import CLUSTER_NAMESPACES, PREFIX
 from sidecar.core.variables import PLACEHOLDER_KEY
 from sidecar.loading import known_from
 from tests.core.pods import patched, pod, sidecar_of
+from tests.inject.api_server import CONFIGURATIONS, EVENTS, LEAST, PODS, REPORTING, SECRETS
 from tests.k8s.helm import CHART, overlaid
 from tests.k8s.helm import render as render_chart
 from tests.k8s.kustomize import FOLDER, render
@@ -186,6 +187,28 @@ def test_D9_the_injector_itself_meets_the_restricted_standard(name):
     assert context["seccompProfile"] == {"type": "RuntimeDefault"}
     assert all(mount["readOnly"] for mount in container["volumeMounts"])
     assert container["resources"]["requests"]
+
+
+def granted(rules):
+    """What rules of the injector's own namespace and of the cluster allow, in the words of the tests' API server."""
+    collections = {"secrets": SECRETS, "mutatingwebhookconfigurations": CONFIGURATIONS, "pods": PODS, "events": EVENTS}
+    for rule in rules:
+        for resource in rule["resources"]:
+            for name in rule.get("resourceNames", [""]):
+                yield from ((verb, collections[resource], name) for verb in rule["verbs"])
+
+
+@pytest.mark.parametrize("name", ["base", "chart"])
+def test_the_rights_granted_are_the_rights_used(name):
+    # what the code uses is held to LEAST and REPORTING by tests/inject: test_the_rights_it_uses_are_the_least, and D2's
+    objects = render_chart() if name == "chart" else render(name)
+    roles = [*of(objects, "ClusterRole"), *of(objects, "Role")]
+    rights = [each for role in roles for each in granted(role["rules"])]
+    assert sorted(rights) == sorted(LEAST - {("get", "/version", "")})
+    (report,) = [
+        each for each in of(render("overlays/report-uninjected"), "ClusterRole") if "report" in each["metadata"]["name"]
+    ]
+    assert set(granted(report["rules"])) == REPORTING
 
 
 def test_the_rights_are_the_least():
