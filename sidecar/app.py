@@ -84,7 +84,7 @@ class Sidecar:
         self._persistence = Persistence(_store(config, clock.now_ns()), state, clock, self._tell)
         self._leasing = _leasing(prepared, self._roster, clock, self._tell)
         rooms = Rooms(self._observer, self._gateway, self._entrance, self._pool, self._persistence)
-        self._admin.metrics = Metrics(lambda: live(rooms, self._prepared.hash, self._is_ready), PARTS)
+        self._admin.metrics = Metrics(lambda: live(rooms, self._prepared, self._is_ready), PARTS)
         self._is_ready = False
         self._seen = prepared.seen
         self._look_timer: Timer | None = None

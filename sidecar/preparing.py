@@ -43,7 +43,8 @@ class Source(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A configuration found good. `hash` names it, without a secret in it; `seen`: the files as they were then."""
+    """A configuration found good. `hash` names it, without a secret in it; `seen`: the files as they were then;
+    `is_absent`: its file is not there, and this stands in for it."""
 
     config: Config
     snapshot: Snapshot
@@ -52,6 +53,7 @@ class Prepared(NamedTuple):
     hash: str
     seen: dict[str, Identity]
     share_password: Secret | None = None
+    is_absent: bool = False
 
 
 def prepare(source: Source, catalog: Catalog, now_ns: int, share: Share | None = None) -> Prepared | list[str]:
@@ -81,7 +83,7 @@ def prepare(source: Source, catalog: Catalog, now_ns: int, share: Share | None =
     heard = loaded.warnings if loaded.is_absent else (*loaded.warnings, *secrets.warnings)
     warnings = (*heard, *share_warnings)
     name = hashlib.sha256(encoded).hexdigest()[:12]
-    return Prepared(config, snapshot, _rules(config, secrets), warnings, name, seen, secrets.share)
+    return Prepared(config, snapshot, _rules(config, secrets), warnings, name, seen, secrets.share, loaded.is_absent)
 
 
 def _sharing_as(config: Config, share: Share | None) -> tuple[Config, tuple[str, ...]]:

@@ -10,6 +10,7 @@ from sidecar.core.metrics import Connections, Inside, Kept, Live, Retries
 from sidecar.gateway import Gateway
 from sidecar.observing import Observer
 from sidecar.persistence import Persistence
+from sidecar.preparing import Prepared
 from sidecar.upstream.pool import Pool
 
 
@@ -23,8 +24,8 @@ class Rooms(NamedTuple):
     persistence: Persistence
 
 
-def live(rooms: Rooms, config: str, is_ready: bool) -> Live:
-    """Its state now. `config`: the hash of the configuration in force."""
+def live(rooms: Rooms, prepared: Prepared, is_ready: bool) -> Live:
+    """Its state now. `prepared`: the configuration in force."""
     observer, gateway, entrance, pool, persistence = rooms
     now_ns = gateway.clock.now_ns()
     roster = observer.roster
@@ -43,7 +44,8 @@ def live(rooms: Rooms, config: str, is_ready: bool) -> Live:
         retries=Retries(*gateway.retry_budget.spent(now_ns)),
         events=observer.events,
         ambiguous=gateway.ambiguous,
-        config=config,
+        config=prepared.hash,
+        is_config_absent=prepared.is_absent,
         version=__version__,
         is_ready=is_ready,
     )

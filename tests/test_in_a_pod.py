@@ -75,6 +75,13 @@ def event(running, name, after=0):
     return json.loads(running.until(lambda line: json.loads(line).get("event") == name, after))
 
 
+def absent(injected):
+    """What the metrics say of a configuration that is not there."""
+    page = call(injected.admin, "GET", "/metrics").body.decode()
+    (line,) = [line for line in page.splitlines() if line.startswith("sidecar_config_absent ")]
+    return line.rpartition(" ")[2]
+
+
 def test_D8_D9_everything_comes_later_than_the_sidecar_and_changes_under_it(tmp_path, sim):
     injected = Pod(tmp_path)
     with Running(injected.words) as running:
@@ -84,10 +91,12 @@ def test_D8_D9_everything_comes_later_than_the_sidecar_and_changes_under_it(tmp_
         assert call(injected.admin, "GET", "/readyz").status == 200
         answer = call(injected.url, "POST", TARGET, CHAT)
         assert (answer.status, answer.json["error"]["code"]) == (503, "no_usable_key")
+        assert absent(injected) == "1"
 
         since = len(running.stdout)
         injected.config.put(**{"sidecar.yaml": injected.configuration(sim)})
         event(running, "reloaded", since)
+        assert absent(injected) == "0"
         assert call(injected.url, "POST", TARGET, CHAT).status == 503
 
         for key in (KEY, OTHER):

@@ -49,7 +49,8 @@ class Inside(NamedTuple):
 
 
 class Live(NamedTuple):
-    """The whole state of a process at `now_ns`. `config`: the hash that names its configuration; `events`: how often
+    """The whole state of a process at `now_ns`. `config`: the hash that names its configuration;
+    `is_config_absent`: there is no file yet, and it waits; `events`: how often
     each kind was logged; `ambiguous`: connections lost when the request may have been served."""
 
     now_ns: int
@@ -65,6 +66,7 @@ class Live(NamedTuple):
     events: Mapping[str, int]
     ambiguous: int
     config: str
+    is_config_absent: bool
     version: str
     is_ready: bool
 

@@ -206,6 +206,11 @@ RETRIES_MOST = gauge("sidecar_retries_allowed", (), "How many the retry budget a
 READY = gauge("sidecar_ready", (), "1: serving; 0: draining")
 BUILD = gauge("sidecar_build_info", ("version",), "The version that runs; always 1")
 CONFIG = gauge("sidecar_config_info", ("hash",), "The configuration in force; always 1")
+CONFIG_ABSENT = gauge(
+    "sidecar_config_absent",
+    (),
+    "1: the configuration file is not there yet, and requests get 503 (`serve --wait-for-config`); else 0",
+)
 EVENTS = counter("sidecar_events_total", ("event",), "Events in the log, by name")
 STATE_SAVED = gauge(
     "sidecar_state_saved_timestamp_seconds", (), "When the state file last held the present; with `state.path`"
@@ -234,6 +239,7 @@ def _process(live: Live, page: Page) -> Iterable[None]:
     page.add(READY, (), int(live.is_ready))
     page.add(BUILD, (live.version,), 1)
     page.add(CONFIG, (live.config,), 1)
+    page.add(CONFIG_ABSENT, (), int(live.is_config_absent))
     for event, count in live.events.items():
         page.add(EVENTS, (event,), count)
     if live.kept.is_configured:
@@ -256,5 +262,5 @@ PARTS = (
         ),
         _room,
     ),
-    Part("The process", (READY, BUILD, CONFIG, EVENTS, STATE_SAVED, STATE_PROBLEM), _process),
+    Part("The process", (READY, BUILD, CONFIG, CONFIG_ABSENT, EVENTS, STATE_SAVED, STATE_PROBLEM), _process),
 )

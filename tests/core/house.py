@@ -118,6 +118,7 @@ def live_of(roster: Roster, tally: Tally) -> Live:
         events={},
         ambiguous=0,
         config="0123456789ab",
+        is_config_absent=False,
         version="0",
         is_ready=True,
     )
