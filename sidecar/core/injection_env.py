@@ -95,7 +95,8 @@ def _warnings(each: Tree, options: Options) -> Iterator[str]:
         first = next(iter(wanted(options)), "our variables")
         yield f"container {name}: {first} and others beat what envFrom brings under the same names"
     exceptions = [variable for key, variable in present.items() if key.lower() == "no_proxy"]
-    if {key.lower() for key in present} & _PROXIES and exceptions and not any(map(_covers, exceptions)):
+    is_open = not any(map(_covers, exceptions)) if exceptions else bool(each.get("envFrom"))
+    if {key.lower() for key in present} & _PROXIES and is_open:
         yield f"container {name}: NO_PROXY does not name 127.0.0.1, so the HTTP proxy is asked for the sidecar"
 
 

@@ -30,6 +30,8 @@ from sidecar.inject.server import Webhook
 from sidecar.interfaces import Clock, sleep_until
 
 _SETTINGS_EVERY_NS = 10 * SECOND
+# API servers drop a connection that was idle for 90 s, and do not repeat a POST on one that we close under it
+_KEEP_ALIVE_S = 3600.0
 _FINISH_S = 10.0  # an admission takes milliseconds, and API servers give up after `timeoutSeconds`
 _NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 
@@ -120,7 +122,9 @@ class Injector:
     ) -> None:
         bound = bind(address)
         self.addresses.append(bound.getsockname()[:2])
-        runner = web.ServerRunner(web.Server(serve, access_log=None), shutdown_timeout=_FINISH_S)
+        runner = web.ServerRunner(
+            web.Server(serve, access_log=None, keepalive_timeout=_KEEP_ALIVE_S), shutdown_timeout=_FINISH_S
+        )
         self._runners.append(runner)
         await runner.setup()
         context = self.replica.serving.context if is_tls else None

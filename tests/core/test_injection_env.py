@@ -85,6 +85,12 @@ def test_loopback_is_kept_from_an_http_proxy(env, exceptions, warnings):
     assert len(verdict(given).warnings) == warnings
 
 
+def test_exceptions_that_envfrom_may_bring_are_not_hidden_and_told():
+    given = pod(containers=[app(var("HTTP_PROXY", "http://corp:3128"), envFrom=FROM)])
+    assert "NO_PROXY" not in names(patched(given))
+    assert any("NO_PROXY" in each for each in verdict(given).warnings)
+
+
 def test_lower_case_exceptions_are_exceptions_too():
     given = pod(containers=[app(var("HTTP_PROXY", "http://corp:3128"), var("no_proxy", "*"))])
     assert "NO_PROXY" not in names(patched(given))

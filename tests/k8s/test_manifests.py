@@ -110,6 +110,8 @@ def test_D10_D11_pods_are_mutated_at_their_creation_and_asked_for_again(name):
     for each in entries(render(name)).values():
         (rule,) = each["rules"]
         assert (rule["operations"], rule["resources"], rule["apiGroups"]) == (["CREATE"], ["pods"], [""])
+        assert (rule["scope"], each["matchPolicy"]) == ("Namespaced", "Equivalent")
+        assert each["admissionReviewVersions"] == ["v1"]
         assert each["reinvocationPolicy"] == "IfNeeded"
         assert (each["sideEffects"], each["failurePolicy"], each["timeoutSeconds"]) == ("None", "Fail", 5)
         assert {condition["name"] for condition in each["matchConditions"]} == {
