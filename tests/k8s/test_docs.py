@@ -41,6 +41,21 @@ def test_what_it_names_exists():
     assert set(re.findall(r"[\w.]+(?=/inject)", TEXT)) <= {PREFIX, "k8s"}
 
 
+def test_the_tests_that_it_names_exist():
+    named = set(re.findall(r"`(test_\w+)`", TEXT))
+    written = {
+        name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    assert named - written == set()
+    # and each of the numbers has its row
+    rows = re.findall(r"(?m)^\| ([A-D]\d+(?:, [A-D]\d+)*)\b", _section("What was tested, and what was not"))
+    numbers = [number for row in rows for number in row.split(", ")]
+    conventions = [
+        f"{letter}{at}" for letter, most in zip("ABCD", (9, 19, 7, 5), strict=True) for at in range(1, most + 1)
+    ]
+    assert sorted(numbers) == sorted([*conventions, *(f"D{at}" for at in range(1, 13))])
+
+
 def test_the_image_is_named_where_it_says():
     words = re.search(r"sed -i 's\|(\S+)\|\S+\|' (.*)", TEXT)
     assert words is not None
