@@ -21,7 +21,6 @@ from sidecar.core.line import Line
 __all__ = ["BLOCKED_NS", "Charge", "Gate", "LimitSpec", "Quota", "QuotaSpec", "WindowView"]
 
 BLOCKED_NS = FOREVER_NS  # "not before something happens": an answer that frees a place, or a probe's success
-
 _OPEN = Gate.OPEN  # an enum's member costs a look-up through its metaclass
 
 
@@ -194,11 +193,11 @@ class Quota:
         return self._room if cap == UNBOUNDED else min(self._room, max(0, cap - self.inflight) * 1000 // cap)
 
     def less(self, axis: int, amount: int) -> None:
-        """So much less is left of an axis (as its column) than was thought."""
+        """So much less is left of an axis (its column) than was thought."""
         self._slack[axis > 0] -= amount
 
     def _look(self, now: int) -> None:
-        """Look at every window: what is seen holds until a thousandth is spent or a hundredth has passed."""
+        # what is seen holds until a thousandth is spent or a hundredth has passed
         self._room, self._fresh_ns, self._slack[0], self._slack[1] = sets.look(self.budgets, now)
 
     def largest_budget(self, axis: Axis = Axis.TOKENS) -> int | None:
