@@ -24,7 +24,7 @@ _ROLE = b'"user"'
 _PLAIN = b'"user","content":"'
 _WORDS = 256  # bytes of them that count
 _ANSWER = b'"assistant"'
-_NEAR_BYTES = 16 * 1024  # from the first words, and from the end: in between are long texts, which take long to search
+_NEAR_BYTES = 4096  # from the first words, and from the end: in between are long texts, which take long to search
 
 
 Turn = tuple[int, bool]

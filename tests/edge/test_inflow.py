@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import pytest
 import uvloop
@@ -101,9 +102,13 @@ class Parted:
         return lambda *args: self.told.append((name, *args))
 
 
+def inflow_of(parted, begun) -> Inflow:
+    return Inflow(cast(asyncio.Transport, parted), parted, begun, 4)
+
+
 async def test_who_ended_it_is_told_of_no_body():
     parted = Parted()
-    inflow = Inflow(parted, parted, b"ab", 4)
+    inflow = inflow_of(parted, b"ab")
     inflow.get_buffer(-1)[:] = b"cd"
     inflow.buffer_updated(2)
     inflow.end()
@@ -113,7 +118,7 @@ async def test_who_ended_it_is_told_of_no_body():
 
 async def test_the_receiver_hears_of_the_connection():
     parted = Parted()
-    inflow = Inflow(parted, parted, b"", 4)
+    inflow = inflow_of(parted, b"")
     parted.told.clear()
     inflow.pause_writing()
     inflow.resume_writing()
