@@ -8,10 +8,12 @@ catalog's to know. RFC 8259.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from functools import lru_cache
 
 import msgspec
 
 from sidecar.core.envelope import ESCAPED_ASCII, MODEL, SEARCHED_BYTES, UNREADABLE
+from sidecar.core.outline import outline
 from sidecar.core.spans import (
     Member,
     begins_with,
@@ -30,10 +32,19 @@ from sidecar.core.spans import (
 
 # how far from the end `model` is looked for before the body is read from its start: SDKs write it after `messages`
 _TAIL_BYTES = 1 << 16
+_MESSAGES = "messages"
 
 
 class _Messages(msgspec.Struct, gc=False):
     messages: list[dict[str, msgspec.Raw]] = []
+
+
+class _Sought:
+    """Stands where a member is not wanted, so that the decoder calls back for it."""
+
+
+class _Seen(Exception):
+    """There is one."""
 
 
 _decode_names = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -93,12 +104,44 @@ def without_in_messages(body: bytes, fields: Collection[str]) -> tuple[bytes, tu
 
 def may_name(body: bytes, marks: Collection[bytes]) -> bool:
     """Whether a member of one of these names (each as a JSON text) may stand anywhere in a body; False is certain."""
-    if len(body) > SEARCHED_BYTES:
+    text = body if len(body) <= SEARCHED_BYTES else outline(body)
+    if len(text) > SEARCHED_BYTES:
         return True  # many searches of a large text take longer than one decoder
     for mark in marks:  # written out: a generator costs as much as the search
-        if mark in body:
+        if mark in text:
             return True
-    return ESCAPED_ASCII in body  # a name may be spelled with it
+    return ESCAPED_ASCII in text  # a name may be spelled with it
+
+
+def lacks(body: bytes, fields: Collection[str], message_fields: Collection[str]) -> bool:
+    """Whether it has no member of these names, at its top and within its messages; one decoder for all. True is
+    certain."""
+    if _MESSAGES in fields:
+        return False
+    try:
+        _search(tuple(fields), tuple(message_fields)).decode(outline(body))
+    except _Seen:
+        return False
+    except UNREADABLE:
+        return False  # not by this decoder: the spans tell
+    return True
+
+
+@lru_cache(maxsize=256)  # of the catalog, and of what some models were seen to reject
+def _search(fields: tuple[str, ...], message_fields: tuple[str, ...]) -> msgspec.json.Decoder[msgspec.Struct]:
+    """A decoder that ends with `_Seen` at the first member of such a name."""
+    message = _searched(message_fields, [])
+    return msgspec.json.Decoder(_searched(fields, [(_MESSAGES, list[message], [])]), dec_hook=_see)  # type: ignore[valid-type]
+
+
+def _searched(names: tuple[str, ...], more: list[tuple[str, type, object]]) -> type[msgspec.Struct]:
+    spelled = {f"f{at}": name for at, name in enumerate(dict.fromkeys(names))}
+    fields = [*((field, _Sought, None) for field in spelled), *more]
+    return msgspec.defstruct("_Searched", fields, rename=spelled, gc=False)
+
+
+def _see(_type: type, _value: object) -> _Sought:
+    raise _Seen
 
 
 def _is_without(body: bytes, names: Collection[str]) -> bool:

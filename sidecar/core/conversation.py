@@ -23,6 +23,8 @@ _USER = re.compile(
 _ROLE = b'"user"'
 _PLAIN = b'"user","content":"'
 _WORDS = 256  # bytes of them that count
+_ANSWER = b'"assistant"'
+_NEAR_BYTES = 4096  # from the first words, and from the end: in between are long texts, which take long to search
 
 
 Turn = tuple[int, bool]
@@ -48,7 +50,10 @@ def turn_of(body: bytes) -> Turn | None:
             return None
         end = first.end()
     head = body[end - _HEAD_BYTES : end] if end > _HEAD_BYTES else body[:end]
-    return hash(head), body.find(b'"assistant"', end, end + _SEARCHED_BYTES) > 0
+    is_answered = body.find(_ANSWER, end, end + _NEAR_BYTES) > 0
+    if not is_answered and len(body) > end + _NEAR_BYTES:
+        is_answered = body.rfind(_ANSWER, max(end, len(body) - _NEAR_BYTES)) > 0
+    return hash(head), is_answered
 
 
 class Pins:

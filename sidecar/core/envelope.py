@@ -11,6 +11,7 @@ import json
 import msgspec
 
 from sidecar.core.errors import Reason, Refusal
+from sidecar.core.outline import outline
 
 MODEL = b'"model"'
 ESCAPED_ASCII = b"\\u00"  # how a name may be spelled besides
@@ -89,10 +90,21 @@ def peek(body: bytes) -> Envelope | Refusal:
     """
     if not body:
         return _EMPTY
-    if len(body) <= SEARCHED_BYTES and body.count(MODEL) == 1 and ESCAPED_ASCII not in body:
+    text = outline(body)
+    if text is not body:
+        found = _peek(text, body)
+        # an empty name may have been a long one
+        if not isinstance(found, Envelope) or found.model != "":
+            return found
+    return _peek(body, body)
+
+
+def _peek(text: bytes, body: bytes) -> Envelope | Refusal:
+    """The envelope of a body of which that is the text, or the outline."""
+    if len(text) <= SEARCHED_BYTES and text.count(MODEL) == 1 and ESCAPED_ASCII not in text:
         # one name alone that could be `model`: no second one to be noticed
         try:
-            plain = _decode_plain(body)
+            plain = _decode_plain(text)
             return _envelope(plain, plain.model)
         except UNREADABLE:
             return _peek_leniently(body)
@@ -103,7 +115,7 @@ def peek(body: bytes) -> Envelope | Refusal:
         return _NAME
 
     try:
-        fields = msgspec.json.decode(body, type=_Named, dec_hook=note)
+        fields = msgspec.json.decode(text, type=_Named, dec_hook=note)
     except UNREADABLE:
         return _peek_leniently(body)
     if not models:

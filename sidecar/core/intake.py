@@ -91,6 +91,15 @@ class Intake:
             self.missing = 0
         return not self.missing
 
+    def begun(self) -> bytes:
+        """What is here of the body, for who takes the rest of it elsewhere and then calls `complete`."""
+        return b"".join(self._pieces)
+
+    def complete(self, body: bytes) -> None:
+        """That is the whole body."""
+        self._pieces = [body]
+        self.missing = 0
+
     def body(self) -> bytes:
         """The body of the request taken last, once: it is not kept here any longer."""
         pieces, self._pieces = self._pieces, []

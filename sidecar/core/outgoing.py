@@ -123,6 +123,8 @@ def _fit_body(call: Call, request: Request, target: Target, fit: Fit | None) -> 
 def _without(
     content: bytes, fields: Collection[str], message_fields: Collection[str], renames: Mapping[str, str]
 ) -> tuple[bytes, tuple[str, ...]]:
+    if body.lacks(content, (*fields, *renames), message_fields):
+        return content, ()
     content, dropped = body.without(content, fields, renames)
     if not message_fields:
         return content, dropped

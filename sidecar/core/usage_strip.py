@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from sidecar.core.outline import outline
 from sidecar.core.spans import inside, members, rewritten, spliced
 from sidecar.core.sse import MAX_EVENT_BYTES
 
@@ -41,7 +42,7 @@ def asking(body: bytes) -> bytes:
 
     For callers that did not ask; what else is in their `stream_options` stays.
     """
-    if b'"stream_options"' not in body:
+    if b'"stream_options"' not in outline(body):
         start = inside(body)
         return body if start is None else spliced(body, start, start, _FIRST_MEMBER)
     for member in members(body):

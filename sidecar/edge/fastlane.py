@@ -12,38 +12,23 @@ import asyncio
 import enum
 import logging
 import socket
-from typing import Protocol, cast
+from typing import cast
 
 from sidecar.core.errors import Refusal, render
-from sidecar.core.hot_head import Patterns
 from sidecar.core.http import Request
 from sidecar.core.intake import Intake, Taken
 from sidecar.edge.alarm import Alarm
-from sidecar.edge.connection import EdgeTiming
 from sidecar.edge.eager import start
-from sidecar.edge.general import GeneralLane
-from sidecar.edge.open_connections import OpenConnections
+from sidecar.edge.inflow import WORTH_BYTES, Inflow
+from sidecar.edge.lane import Lane
 from sidecar.edge.refusals import ENDS_CONNECTION, INTERNAL, late_body, unfinished
-from sidecar.edge.reply import Asked, Dates, HttpReply
+from sidecar.edge.reply import Asked, HttpReply
 from sidecar.edge.writing import Writing
-from sidecar.interfaces import ClientGone, Clock, Entry, Service
+from sidecar.interfaces import ClientGone, Entry
 
 # What is read behind a request that runs: so much that its end is seen, so little that nobody fills the memory with it.
 _MAX_AHEAD_BYTES = 64 * 1024
 _log = logging.getLogger("sidecar.edge")
-
-
-class Lane(Protocol):
-    """What the connections of a fast lane share."""
-
-    clock: Clock
-    dates: Dates
-    general: GeneralLane
-    loop: asyncio.AbstractEventLoop
-    open: OpenConnections
-    patterns: Patterns
-    service: Service
-    timing: EdgeTiming
 
 
 class _Phase(enum.Enum):
@@ -62,7 +47,8 @@ class FastConnection(Writing):
     """One caller's connection. Implements `reply.Wire` and `open_connections.Closable`."""
 
     __slots__ = (
-        "_alarm", "_called", "_entered", "_has_begun", "_intake", "_is_deaf", "_is_head_due", "_lane", "_phase", "_task"
+        "_alarm", "_called", "_entered", "_has_begun", "_inflow", "_intake", "_is_deaf", "_is_head_due",
+        "_lane", "_phase", "_task",
     )  # fmt: skip
 
     _entered: Entry | Refusal  # of the request that was taken last
@@ -72,6 +58,7 @@ class FastConnection(Writing):
         self._lane = lane
         self._phase = _HEAD
         self._intake = Intake(lane.patterns)
+        self._inflow: Inflow | None = None  # of a large body that is on its way
         self._alarm = Alarm(lane.clock, self._ring)
         self._is_head_due = True  # the alarm is set for a head: the first, or one of which a part is here
         self._is_deaf = False  # reading is paused
@@ -127,6 +114,7 @@ class FastConnection(Writing):
                 self._task.cancel()
             return  # it removes the connection when it has ended
         if self._phase is _BODY:
+            self._inflow = None  # which knows us: no cycle
             cast(Entry, self._entered).leave()
         self._call()
         self._open.remove(self)
@@ -166,11 +154,23 @@ class FastConnection(Writing):
             return True
         self._phase = _BODY
         self._alarm.set(self._lane.timing.client_body_ns)
+        if intake.missing >= WORTH_BYTES and self._transport is not None:
+            self._inflow = Inflow(self._transport, self, intake.begun(), intake.length)
         return False
+
+    def body_received(self, body: bytes) -> None:
+        """A large one, from its inflow."""
+        self._inflow = None
+        if self._phase is _BODY:
+            self._intake.complete(body)
+            self._begin()
 
     def _ring(self) -> None:
         """What was waited for has not come in time. A request that is being answered has its time elsewhere."""
         if self._phase is _BODY:
+            if self._inflow is not None:
+                self._inflow.end()
+                self._inflow = None
             cast(Entry, self._entered).leave()
             late, head = late_body(self._lane.timing.client_body_ns), self._intake.head
             self._entered = self._lane.service.refused(head.method, head.target, late)

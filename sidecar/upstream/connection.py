@@ -19,9 +19,10 @@ from sidecar.interfaces import Clock, Timer
 from sidecar.upstream.reader import Reader
 from sidecar.upstream.response import MAX_UNREAD_BYTES, Response
 
-# One write of an upload: what a transport holds by default before it asks for a pause. Smaller bodies go out with
-# their head in one piece.
-_SLICE_BYTES = 64 * 1024
+# One write of an upload. The transport is given a view of it, so nothing is copied that the socket takes at once; TLS
+# keeps as much of it encrypted.
+_SLICE_BYTES = 1024 * 1024
+_JOINED_BYTES = 16 * 1024  # smaller bodies go out with their head in one piece
 _NEVER_NS = 1 << 63
 
 
@@ -107,8 +108,10 @@ class Connection(asyncio.Protocol):
         transport = cast(asyncio.Transport, self._transport)
         response = self._response = Response(self)
         self._reader.begin(response, skips_body=head.startswith(b"HEAD "))
-        if len(body) <= _SLICE_BYTES:
+        if len(body) <= _JOINED_BYTES:
             transport.write(head + body)
+        elif len(body) <= _SLICE_BYTES:
+            transport.writelines((head, body))
         else:
             transport.write(head)
             self._upload = memoryview(body)
