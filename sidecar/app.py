@@ -88,7 +88,8 @@ class Sidecar:
         state = State(self._roster, self._gateway.ownership)
         self._persistence = Persistence(_store(config, clock.now_ns()), state, clock, self._tell)
         self._leasing = _leasing(prepared, self._roster, clock, self._tell)
-        rooms = Rooms(self._observer, self._gateway, self._entrance, self._pool, self._persistence)
+        kept = (self._persistence, self._answers.status, self.share_status)
+        rooms = Rooms(self._observer, self._gateway, self._entrance, self._pool, *kept)
         self._admin.metrics = Metrics(lambda: live(rooms, self._prepared.hash, self._is_ready), PARTS)
         self._is_ready = False
         self._seen = prepared.seen
