@@ -99,20 +99,23 @@ async def _within(seconds: float, done: asyncio.Event) -> bool:
 class RequestTrace:
     """The spans of one request. Implements `core.trace.Trace`."""
 
-    __slots__ = ("_begun", "_ended", "_span", "_tracer")
+    __slots__ = ("_begun", "_ended", "_made", "_record", "_span", "_tracer")
 
     def __init__(self, tracer: Tracer, span: Span) -> None:
         self._tracer = tracer
         self._span = span
         self._begun: dict[object, tuple[Span, spans_of.Begun]] = {}
         self._ended: list[tuple[Span, spans_of.Begun, End]] = []
+        self._made = 0  # attempts
+        self._record: Record | None = None  # once the request is over
 
     def attempt_began(self, attempt: object, candidate: Candidate, head: bytes, now_ns: int) -> bytes:
         """It is about to be sent, with this head; the head that names its span as the parent of what the provider
         does."""
         context = set_span_in_context(self._span, Context())
         span = self._tracer.start_span("attempt", context, SpanKind.CLIENT, start_time=now_ns)
-        self._begun[attempt] = span, spans_of.Begun(candidate, len(self._begun) + len(self._ended))
+        self._begun[attempt] = span, spans_of.Begun(candidate, self._made)
+        self._made += 1
         named = span.get_span_context()
         if not named.is_valid:  # OTEL_SDK_DISABLED
             return head
@@ -124,14 +127,21 @@ class RequestTrace:
         begun = self._begun.pop(attempt, None)
         if begun is not None:
             self._ended.append((*begun, end))
+        if self._record is not None:  # the call went on for others who wait for its answer
+            self._end_attempts(self._record)
 
     def ended(self, record: Record, now_ns: int) -> None:
         """The request is over, and its attempts with it."""
+        self._record = record
+        self._end_attempts(record)
+        if self._span.is_recording():
+            _finish(self._span, spans_of.request_span(record, now_ns), now_ns)
+
+    def _end_attempts(self, record: Record) -> None:
         for span, begun, end in self._ended:
             if span.is_recording():
                 _finish(span, spans_of.attempt_span(record, begun, end), end.at_ns)
-        if self._span.is_recording():
-            _finish(self._span, spans_of.request_span(record, now_ns), now_ns)
+        self._ended.clear()
 
 
 def _finish(span: Span, says: spans_of.Span, at_ns: int) -> None:

@@ -160,6 +160,27 @@ async def test_the_loser_of_two_at_once_has_its_span(tmp_path):
     assert {span.status for span in collector.spans} == {UNSET}
 
 
+async def test_a_kept_answer_has_no_attempt_and_a_call_outlives_who_asked_first(tmp_path):
+    async with asyncio.timeout(2 * WATCHDOG_S), collecting() as collector:
+        async with house(tmp_path, collector.url, extra="cache: {enabled: true}\n") as rig:
+            body = chat("fast", temperature=0)
+            for _ in range(2):
+                await rig.post(body=body)
+            rig.fault("groq", Fault("stall_before_headers"))
+            late = [asyncio.ensure_future(rig.post(body=chat("fast", temperature=0, seed=1))) for _ in range(2)]
+            await until(lambda: rig.row("groq").seen == 2)
+            for each in late:
+                each.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+            await until(lambda: len(rig.requests) == 4)
+        requests, attempts = collector.of(SERVER), collector.of(CLIENT)
+    assert [span.attributes["sidecar.cache"] for span in requests[:2]] == ["miss", "hit"]
+    assert len(requests) == 4
+    assert [span.attributes["sidecar.outcome"] for span in attempts] == ["ok", "client_gone"]
+    assert attempts[0].parent == requests[0].id
+    assert attempts[1].parent in {span.id for span in requests[2:]}
+
+
 async def test_D6_a_collector_that_is_away_hurts_nobody_and_is_told_of(tmp_path):
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # nobody listens
