@@ -34,7 +34,7 @@ from sidecar.core.waits import waits
 from sidecar.edge.connection import EdgeTiming
 from sidecar.edge.lanes import DataLanes
 from sidecar.edge.listening import CannotListen, open_sockets
-from sidecar.gateway import Gateway
+from sidecar.gateway import Finished, Gateway
 from sidecar.interfaces import Clock, Store, Timer
 from sidecar.observing import Observer
 from sidecar.persistence import Persistence
@@ -47,6 +47,7 @@ from sidecar.upstream.resolver import make_resolver
 
 if TYPE_CHECKING:
     from sidecar.leasing import Leasing
+    from sidecar.tracing import Tracing
 
 __all__ = ["Prepared", "Sidecar", "Source", "prepare"]
 
@@ -71,8 +72,12 @@ class Sidecar:
         self._admin_entrance = Entrance(admin_rules(prepared))
         self._resolver = make_resolver(clock, config.dns.resolver)
         self._pool = Pool(clock, self._resolver, connect_timeout_ns=config.timeouts.connect)
-        self._gateway = Gateway(self._roster, self._entrance, self._pool, clock, self._observer.finished)
-        self._gateway.warned = self._tell
+        self._tracing = _tracing(config, self._tell)
+        finished: Finished = self._observer.finished
+        if self._tracing is not None:
+            finished = self._tracing.finishing(finished)
+        self._gateway = Gateway(self._roster, self._entrance, self._pool, clock, finished)
+        self._gateway.warned, self._gateway.traces = self._tell, self._tracing
         self._answers = Answers(config, clock, self._tell)
         times = config.timeouts
         timing = EdgeTiming(times.client_headers, times.client_body, times.client_idle)
@@ -83,7 +88,8 @@ class Sidecar:
         state = State(self._roster, self._gateway.ownership)
         self._persistence = Persistence(_store(config, clock.now_ns()), state, clock, self._tell)
         self._leasing = _leasing(prepared, self._roster, clock, self._tell)
-        rooms = Rooms(self._observer, self._gateway, self._entrance, self._pool, self._persistence)
+        kept = (self._persistence, self._answers.status, self.share_status)
+        rooms = Rooms(self._observer, self._gateway, self._entrance, self._pool, *kept)
         self._admin.metrics = Metrics(lambda: live(rooms, self._prepared, self._is_ready), PARTS)
         self._is_ready = False
         self._seen = prepared.seen
@@ -137,6 +143,8 @@ class Sidecar:
             await self._pool.close()
             await self._resolver.close()
             await self._admin.close()
+            if self._tracing is not None:
+                await self._tracing.stop()
             self._observer.stop()
 
     def reload(self) -> bool:
@@ -212,6 +220,15 @@ class Sidecar:
 def _store(config: Config, now_ns: int) -> Store:
     path = config.state.path
     return MemoryStore() if path is None else SqliteStore(path, now_ns)
+
+
+def _tracing(config: Config, tell: Callable[[str, str], None]) -> Tracing | None:
+    """Where spans go, where that is configured."""
+    if config.traces.endpoint is None:
+        return None
+    from sidecar.tracing import Tracing  # with the SDK
+
+    return Tracing(config.traces, tell)
 
 
 def _leasing(prepared: Prepared, roster: Roster, clock: Clock, tell: Callable[[str, str], None]) -> Leasing | None:

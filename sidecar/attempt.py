@@ -23,6 +23,7 @@ from sidecar.core.outgoing import Outgoing, prepare
 from sidecar.core.paths import Endpoint, needs_model
 from sidecar.core.ratelimit_headers import read as read_limits
 from sidecar.core.settlement import settle
+from sidecar.core.trace import End
 from sidecar.interfaces import ClientGone
 from sidecar.job import Job, Shells
 from sidecar.judging import Question, judged, read_error, unpacked
@@ -73,7 +74,10 @@ class Attempt:
             if until_ns > job.policy.deadline_ns:
                 until_ns = job.policy.deadline_ns
             origin = candidate.target.provider.origin
-            response = await shells.pool.exchange(origin, outgoing.head, outgoing.body, until_ns, self)
+            head = outgoing.head
+            if job.record.trace is not None:
+                head = job.record.trace.attempt_began(self, candidate, head, shells.clock.now_ns())
+            response = await shells.pool.exchange(origin, head, outgoing.body, until_ns, self)
             self._response = response
             has_answer = await (self._hold if response.status < 400 else self._judge)(response, outgoing)
         except Fault as fault:
@@ -122,9 +126,11 @@ class Attempt:
             self._response.abort()
         job, (candidate, charge) = self._job, self.send
         now_ns = self._shells.clock.now_ns()
+        usage = None
         if self.is_sent:
             job.record.sent_at(self.sent_ns)
-            settle(candidate, charge, self.outcome, self._bill(), now_ns)
+            usage = self._bill()
+            settle(candidate, charge, self.outcome, usage, now_ns)
         else:
             candidate.quota.cancel(charge, now_ns)
         job.attempts.ended(self.send, self.outcome, now_ns, random.random())
@@ -132,6 +138,9 @@ class Attempt:
             self._shells.room.rouse(candidate.breaker)  # a probe that ended without a verdict makes room for the next
         if job.attempts.trail:
             job.record.trail = tuple(job.attempts.trail)
+        if job.record.trace is not None:
+            status = None if self._response is None else self._response.status
+            job.record.trace.attempt_ended(self, End(now_ns, self.outcome, status, usage))
         if candidate.quota.has_waiters:
             self._shells.room.poke(candidate.quota)  # what this attempt gave back may admit the next in line
 

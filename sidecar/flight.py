@@ -19,7 +19,9 @@ from sidecar.interfaces import Reply
 # an error of the request itself: everyone who asks the same gets it, and nobody asks again
 _SHARED_ERRORS = frozenset({400, 404, 413, 415, 422})
 # what is each request's own, also when another one's call answered it
-_OWN = frozenset({"id", "arrived_ns", "method", "path", "number", "caller", "cache", "model", "dialect", "is_streamed"})
+_OWN = frozenset(
+    {"id", "arrived_ns", "method", "path", "number", "caller", "cache", "model", "dialect", "is_streamed", "trace"}
+)
 _TOLD = tuple(name for name in Record.__struct_fields__ if name not in _OWN)
 
 Grew = Callable[[int], bool]  # so many bytes more are held, or less; whether there is room for more

@@ -30,7 +30,7 @@ from sidecar.core.roster import Roster
 from sidecar.core.snapshot import Snapshot
 from sidecar.core.usage import Totals
 from sidecar.hedge import race
-from sidecar.interfaces import ClientGone, Clock, Reply
+from sidecar.interfaces import ClientGone, Clock, Reply, Traces
 from sidecar.job import Job
 from sidecar.models import ModelDirectory
 from sidecar.upstream.pool import Pool
@@ -64,6 +64,7 @@ class Gateway:
         self._models = ModelDirectory(clock, pool)
         self.room = WaitingRoom(clock, roster.shared.backlog)
         self.cache: Caching | None = None  # while it is enabled
+        self.traces: Traces | None = None  # while requests are traced
         self.ambiguous = 0
         # ids of requests: unique across restarts, ordered within a process
         self._id_prefix = f"req_{random.getrandbits(48):012x}"
@@ -109,6 +110,8 @@ class Gateway:
         name = f"{self._id_prefix}{number:x}"
         record = Record(name, now_ns, request.method, request.target, number, "openai", request.caller)
         self._budget.note_request(now_ns)
+        if self.traces is not None:
+            record.trace = self.traces.begin(request.headers, now_ns)
         try:
             snapshot = self._roster.snapshot
             call = self._understood(snapshot, request, record)

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from sidecar.core.errors import Refusal
 from sidecar.core.http import Header, Lines, Notes, Request
+from sidecar.core.trace import Trace
 
 
 class ClientGone(Exception):
@@ -94,6 +95,13 @@ class Service(Protocol):
 
     async def handle(self, request: Request, reply: Reply) -> None:
         """Answer one request. Cancelled when the caller is gone. Never raises anything but ClientGone."""
+
+
+class Traces(Protocol):
+    """Where requests are traced."""
+
+    def begin(self, headers: list[Header], at_ns: int) -> Trace:
+        """The trace of a request that came at `at_ns` with these headers."""
 
 
 class CannotKeep(Exception):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -91,7 +92,18 @@ def known_from(catalog: Catalog) -> Known:
         name: KnownProvider(keyless=not entry.key_env, has_base_url=entry.base_url is not None)
         for name, entry in catalog.providers.items()
     }
-    return Known(providers, frozenset({"openai", *(entry.dialect for entry in catalog.providers.values())}))
+    dialects = frozenset({"openai", *(entry.dialect for entry in catalog.providers.values())})
+    return Known(providers, dialects, _can_trace())
+
+
+def _can_trace() -> bool:
+    """Whether the extra `otel` is installed; nothing of it is loaded."""
+    try:
+        return all(
+            find_spec(name) is not None for name in ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+        )
+    except ModuleNotFoundError:  # of what it is in
+        return False
 
 
 def watched(config: Config | None, path: str | None) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ _SOON_NS = SECOND // 4
 # counted from the start, so that a rate sees also the first of them
 _COUNTED = (
     *("key_benched", "key_back", "target_benched", "target_back", "breaker_opened", "breaker_closed", "limit_learned"),
-    *("reloaded", "reload_refused", "accounts_merged", "state_not_saved", "warning"),
+    *("reloaded", "reload_refused", "accounts_merged", "state_not_saved", "traces_not_sent", "warning"),
 )
 
 

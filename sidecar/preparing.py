@@ -23,7 +23,7 @@ from sidecar.loading import Located, fingerprint, load, waiting_for, watched
 from sidecar.zones import calendars
 
 # what is built once and not again: a change of these asks for a restart
-_FIXED = ("listen", "admin", "dns", "state")
+_FIXED = ("listen", "admin", "dns", "state", "traces")
 _FIXED_TIMEOUTS = ("connect", "client_headers", "client_body", "client_idle")
 
 Identity = tuple[int, int, int, int] | None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from sidecar import __version__
+from sidecar.core.cache_counts import CacheStatus
 from sidecar.core.entrance import Entrance
 from sidecar.core.metrics import Connections, Inside, Kept, Live, Retries
+from sidecar.core.sharing import Status as ShareStatus
 from sidecar.gateway import Gateway
 from sidecar.observing import Observer
 from sidecar.persistence import Persistence
@@ -22,11 +25,13 @@ class Rooms(NamedTuple):
     entrance: Entrance
     pool: Pool
     persistence: Persistence
+    cache: Callable[[], CacheStatus]
+    share: Callable[[], ShareStatus | None]
 
 
 def live(rooms: Rooms, prepared: Prepared, is_ready: bool) -> Live:
     """Its state now. `prepared`: the configuration in force."""
-    observer, gateway, entrance, pool, persistence = rooms
+    observer, gateway, entrance, pool, persistence, cache, share = rooms
     now_ns = gateway.clock.now_ns()
     roster = observer.roster
     limits = roster.snapshot.config
@@ -48,4 +53,6 @@ def live(rooms: Rooms, prepared: Prepared, is_ready: bool) -> Live:
         is_config_absent=prepared.is_absent,
         version=__version__,
         is_ready=is_ready,
+        cache=cache(),
+        share=share(),
     )

@@ -32,6 +32,7 @@ RANKS = [
             "persistence",
             "preparing",
             "scraping",
+            "tracing",
             "yamlfile",
             "zones",
         ]
@@ -68,7 +69,7 @@ IMPURE_METHODS = {"now", "utcnow", "today", "getenv", "urandom", "read_text", "r
 # module -> why it may import within a function
 LAZY = {
     "admin.metrics": "prometheus_client takes 30 ms and 5 MB, which a process that nobody scrapes need not pay",
-    "app": "the client of the store takes 100 ms to load, which those who share nothing need not pay",
+    "app": "the client of the store and the SDK of traces take 100 ms each, which those without either need not pay",
     "cli": "each command loads only what it needs: `sidecar env` need not wait for aiohttp",
     "demo": "the openai SDK plays the application; it is installed for development only",
     "upstream.resolver": "c-ares takes 60 ms to load, which `dns.resolver: system` need not pay",

@@ -21,6 +21,7 @@ from sidecar.sim.faults import Fault
 from tests.promql import named
 from tests.rig import WATCHDOG_S, chat, running
 from tests.scraping import scrape
+from tests.servers import RedisServer
 
 ROOT = Path(__file__).parents[1]
 RULES = ROOT / "conf/alerts.yaml"
@@ -45,7 +46,7 @@ models:
   - {name: forbidden, chain: [groq/llama-3.3-70b-versatile]}
   - {name: spent, chain: [groq/qwen/qwen3-32b]}
   - {name: down, chain: [cerebras/gpt-oss-120b]}
-wait: {max: 0s}
+wait: {max: 8s}
 """
 
 
@@ -72,10 +73,12 @@ def run(*words, given=None):
     return done.stdout + done.stderr
 
 
-async def told_by_a_busy_house(tmp_path):
+async def told_by_a_busy_house(tmp_path, store):
     """A scrape in which every family has something to say."""
     sims = {"groq": SimConfig("groq", limits=(LimitRule(rpm=1000, tpm=100_000),)), "cerebras": SimConfig("cerebras")}
-    config = BUSY_HOUSE + f"state: {{path: {tmp_path}/state.db}}\n"
+    config = (
+        BUSY_HOUSE + f"state: {{path: {tmp_path}/state.db}}\ncache: {{enabled: true}}\nshare: {{url: '{store.url}'}}\n"
+    )
     async with asyncio.timeout(2 * WATCHDOG_S), running(tmp_path, config, sims) as rig:
         missing = {"error": {"message": "no such model", "code": "model_not_found"}}
         rig.fault("groq", Fault("status", status=404, model="llama-3.1-8b-instant", body=json.dumps(missing)))
@@ -97,7 +100,8 @@ async def told_by_a_busy_house(tmp_path):
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
-    return asyncio.run(told_by_a_busy_house(tmp_path_factory.mktemp("busy")))
+    with RedisServer() as store:
+        return asyncio.run(told_by_a_busy_house(tmp_path_factory.mktemp("busy"), store))
 
 
 @pytest.fixture(scope="module")
@@ -142,11 +146,12 @@ def test_no_value_of_a_label_is_asked_for_that_never_comes(told):
     sets = {
         "fault": {"none", "provider", "quota", "key", "caller", "sidecar"},
         "state": {"open", "half_open", "closed", "idle", "leased", "connecting"},
+        "result": {"hit", "coalesced", "miss", "bypass"},
         "reason": {"rate_limited"},
         "event": {labels["event"] for labels, _ in told.of("sidecar_events_total")},
     }
     for where, expression in expressions():
-        for label, values in re.findall(r'\b(fault|state|reason|event)\s*=~?\s*"([^"]*)"', expression):
+        for label, values in re.findall(r'\b(fault|state|reason|event|result)\s*=~?\s*"([^"]*)"', expression):
             assert set(values.split("|")) <= sets[label], where
 
 

@@ -13,6 +13,7 @@ from sidecar.core.call import Call, understand
 from sidecar.core.config import Cache
 from sidecar.core.http import Request
 from sidecar.core.limits import Usage
+from sidecar.flight import Flight
 from sidecar.interfaces import ClientGone
 from tests.core.house import snapshot_of
 from tests.fakes import FakeClock, settle
@@ -215,3 +216,27 @@ async def test_closing_ends_what_is_under_way():
         await asyncio.wait([task])
         assert house.cancelled == 1
         await house.at_rest()
+
+
+class NoTrace:
+    """Stands for a trace; nothing is begun in it."""
+
+    def attempt_began(self, attempt, candidate, head, now_ns):
+        return head
+
+    def attempt_ended(self, attempt, end):
+        return None
+
+
+async def test_whoever_is_told_what_became_of_a_call_keeps_its_own_trace():
+    theirs, own = NoTrace(), NoTrace()
+    call = Record("call", 1, b"POST", b"/v1/chat/completions", outcome="ok", status=200, trace=theirs)
+    flight = Flight(call, 1 << 20, lambda more: True)
+    owner, late = flight.owner, flight.shared.join()
+    assert owner is not None
+    heir = Record("heir", 2, b"POST", b"/v1/chat/completions", trace=own)
+    async with asyncio.timeout(5):
+        await flight.leave(owner, None)
+        await flight.leave(late, heir)
+    assert (heir.outcome, heir.status, heir.id) == ("ok", 200, "heir")
+    assert heir.trace is own

@@ -6,11 +6,15 @@ Never a key, a prompt or an answer: labels, names, numbers and the trail of atte
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from sidecar.core.errors import Step
 from sidecar.core.limits import SECOND, Usage
+
+if TYPE_CHECKING:
+    from sidecar.core.trace import Trace
 
 _MILLISECOND = 1_000_000
 _NAME_CHARS = 128  # a caller's model name or path may be anything; the line stays short
@@ -41,6 +45,7 @@ class Record(msgspec.Struct):
     dropped: tuple[str, ...] = ()
     trail: tuple[Step, ...] = ()
     cache: str | None = None  # hit, miss or bypass; None: there is no cache
+    trace: Trace | None = None  # while requests are traced
 
     def sent_at(self, now_ns: int) -> None:
         """It goes to a provider; only the first time counts."""

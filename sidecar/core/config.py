@@ -176,6 +176,13 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slow: DurationOrZero = 30 * SECOND  # longer than nearly every answer: somebody will ask why
 
 
+class Traces(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where spans of requests and attempts go, and of how many."""
+
+    endpoint: str | None = None  # tracing needs a collector and an extra package, and takes time
+    sample: Annotated[float, Meta(ge=0, le=1)] = 1.0  # of traces that begin here; a caller decides on its own
+
+
 class TokenRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where one token that callers must send is found. Exactly one of `env` and `file`."""
 
@@ -219,6 +226,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache: Cache = Cache()
     state: State = State()
     log: Log = Log()
+    traces: Traces = Traces()
     share: Share = Share()
     auth: Auth = Auth()
 
@@ -235,6 +243,7 @@ class Known(NamedTuple):
 
     providers: Mapping[str, KnownProvider]
     dialects: frozenset[str]
+    can_trace: bool = True  # OpenTelemetry is installed
 
 
 class Problem(NamedTuple):
@@ -273,6 +282,7 @@ __all__ = [
     "State",
     "Timeouts",
     "TokenRef",
+    "Traces",
     "Wait",
     "is_loopback",
 ]

@@ -15,6 +15,7 @@ from sidecar.core.config import ANY, Address, Config, Known, KnownProvider, Prob
 from sidecar.core.config_limits import limit_problems
 from sidecar.core.config_shape import item, nearest, shape
 from sidecar.core.config_share import share_problems
+from sidecar.core.config_traces import trace_problems
 from sidecar.core.secret import looks_like_secret
 from sidecar.core.units import format_duration
 
@@ -59,6 +60,7 @@ def _meaning(config: Config, known: Known) -> Iterator[Problem]:
     yield from _timing_problems(config)
     yield from _state_problems(config)
     yield from share_problems(config)
+    yield from trace_problems(config, known)
     yield from _auth_problems(config)
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from sidecar.core.cache_counts import CacheStatus
 from sidecar.core.exposition import Family, Page
 from sidecar.core.roster import Roster
+from sidecar.core.sharing import Status as ShareStatus
 from sidecar.core.tally import Tally
 from sidecar.core.usage import Totals
 
@@ -69,6 +71,8 @@ class Live(NamedTuple):
     is_config_absent: bool
     version: str
     is_ready: bool
+    cache: CacheStatus | None = None
+    share: ShareStatus | None = None  # None: limits are not shared
 
 
 class Part(NamedTuple):

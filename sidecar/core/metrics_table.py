@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sidecar.core import metrics_live, metrics_traffic
+from sidecar.core import metrics_live, metrics_shared, metrics_traffic
 from sidecar.core.exposition import Family
 from sidecar.core.metrics import Part
 
-PARTS: tuple[Part, ...] = (*metrics_traffic.PARTS, *metrics_live.PARTS)
+PARTS: tuple[Part, ...] = (*metrics_traffic.PARTS, *metrics_live.PARTS, *metrics_shared.PARTS)
 
 
 def families() -> dict[str, Family]:

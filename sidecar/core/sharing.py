@@ -16,6 +16,8 @@ from sidecar.core.lease import Lease
 from sidecar.core.limits import SECOND
 from sidecar.core.quota import Quota
 
+# why a call of the store brings nothing (store/redis.py)
+REASONS = ("timeout", "connection", "password", "memory", "read_only", "error")
 SEEN_S = 3  # a sidecar that has not been heard of for so long is not counted
 
 

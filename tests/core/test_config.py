@@ -92,6 +92,8 @@ def test_H6_defaults_are_golden():
         "state.path": None,
         "log.sample": 1.0,
         "log.slow": 30 * second,
+        "traces.endpoint": None,
+        "traces.sample": 1.0,
         "share.url": None,
         "share.replicas": 1,
         "share.password": None,
