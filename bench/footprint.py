@@ -163,7 +163,7 @@ def _report(found: Footprint, long: list[Step], began: Setting) -> Report:
         points = {"sidecar": [(float(count), size) for _, count, size in long]}
         ticks = {float(count): f"{count:,}" for _, count, _ in long[4::5]}
         plots["footprint.svg"] = lines(Plot("Resident memory after so many requests", "MiB"), points, ticks)
-    return Report("footprint-long" if long else "footprint", "\n".join(text), targets, plots)
+    return Report("footprint-long" if long else "footprint", "\n".join(text), targets, plots, began=began)
 
 
 def main() -> int:

@@ -134,7 +134,7 @@ def request_of(url: str, headers: Mapping[str, str], wish: Wish) -> bytes:
 async def _open(door: Door, seen: Seen) -> Reader:
     parts, is_ours = urlsplit(door.url), not door.is_foreign
     is_tls = parts.scheme == "https"
-    context = ssl.create_default_context() if is_tls else None
+    context = ssl.create_default_context(cafile=door.authority or None) if is_tls else None
     port = parts.port or (443 if is_tls else 80)
     _, reader = await asyncio.get_running_loop().create_connection(
         lambda: Reader(seen, is_ours), parts.hostname or "", port, ssl=context

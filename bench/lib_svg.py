@@ -6,6 +6,7 @@ One look for all: light background so that they are legible in dark themes too, 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from typing import NamedTuple
 _WIDTH, _LEFT, _TOP, _BAR, _GAP = 760, 150, 56, 18, 14
 _COLOURS = ("#1f6feb", "#8250df", "#bf8700", "#1a7f37", "#cf222e", "#57606a", "#0a7ea4", "#a0418f")
 _STYLE = "font-family='system-ui,sans-serif' font-size='12' fill='#24292f'"
+_SMALL = "font-family='system-ui,sans-serif' font-size='10' fill='#57606a'"
+_WARNING = "font-family='system-ui,sans-serif' font-size='12' font-weight='bold' fill='#cf222e'"
 
 
 class Plot(NamedTuple):
@@ -69,6 +72,19 @@ def lines(plot: Plot, series: Mapping[str, Sequence[tuple[float, float]]], ticks
         path = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in points)
         shapes.append(f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='2'/>")
     return _page(plot, list(series), shapes, bottom + 24)
+
+
+def stamped(drawn: str, words: str, is_busy: bool) -> str:
+    """A plot with a line below that says where it was taken, and a warning when the machine was busy."""
+    found = re.search(r" height='(\d+)' viewBox='0 0 \d+ (\d+)'", drawn)
+    if found is None:
+        return drawn
+    height = int(found[1])
+    taller = f" height='{height + 20}' viewBox='0 0 {_WIDTH} {height + 20}'"
+    below = f"<text x='12' y='{height + 8}' {_SMALL}>{escape(words)}</text>"
+    if is_busy:
+        below += f"\n<text x='{_WIDTH - 12}' y='20' text-anchor='end' {_WARNING}>taken on a busy machine</text>"
+    return drawn.replace(found[0], taller, 1).replace("</svg>", f"{below}\n</svg>")
 
 
 def _part(value: float, low: float, top: float, is_log: bool) -> float:
