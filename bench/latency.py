@@ -168,7 +168,7 @@ def main() -> int:
     if options.quick:
         rates, rounds = [Rate(1000, 2)], 5
     else:
-        rates, rounds = [Rate(200, 5), Rate(1000, 4), Rate(5000, 3)], 9 if options.full else 5
+        rates, rounds = [Rate(200, 4), Rate(1000, 3), Rate(5000, 2)], 9 if options.full else 5
     with (
         static(cores.others) as upstreams,
         running(chosen([], has_heavy=False), upstreams["http"], cores.proxy) as doors,

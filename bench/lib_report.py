@@ -45,9 +45,13 @@ def interpreter() -> str:
 
 
 def commit() -> str:
-    """The commit that was measured, with a mark where the tree held more."""
-    words = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+    """The commit that was measured, with a mark where the tree held more than results of runs before."""
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)bench/results")
+    return (_git("describe", "--always") or "unknown") + ("-dirty" if changed else "")
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

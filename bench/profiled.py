@@ -151,7 +151,7 @@ def main() -> int:
     ]
     plots = {
         "profiled.svg": bars(
-            Plot("Processor time of one request", "µs"),
+            Plot("Processor time of one request", "µs", is_linear=True),
             {n: {"sidecar": p * seen.cpu_us} for n, p in found.items() if p},
         )
     }

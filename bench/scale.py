@@ -139,7 +139,7 @@ def _report(found: Sequence[Series], began: Setting, noise: Noise) -> Report:
     growth = ratio(keys.rounds, keys.names[-1], keys.names[0])
     what = f"CPU per request with {keys.names[-1]} keys over that with {keys.names[0]}"
     targets = [Target(what, growth.median, _MOST, spread=growth.spread)]
-    groups = {series.title: {n: median(series.rounds, n) for n in series.names} for series in found}
+    groups = {f"{n} {series.title}": {series.title: median(series.rounds, n)} for series in found for n in series.names}
     plot = bars(Plot("CPU per request, by how much there is", "µs"), groups)
     return Report("scale", "\n".join(text), targets, {"scale.svg": plot}, noise.told, began)
 
