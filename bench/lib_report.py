@@ -220,7 +220,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that blocks are left in order
     try:
         sys.exit(main())
-    except (Disagreement, RuntimeError) as error:
+    except (Disagreement, RuntimeError, OSError) as error:  # nobody listens there, or is not who they should be
         say(f"nothing to report: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
