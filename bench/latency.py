@@ -64,6 +64,11 @@ class Measured(NamedTuple):
         """Requests without a good answer."""
         return sum(each[name].failed for each in self.rounds)
 
+    def late(self, name: str) -> float:
+        """The part of the requests that found no connection free when they were due."""
+        taken = [each[name] for each in self.rounds]
+        return sum(each.late for each in taken) / max(1, sum(each.times_ns.count + each.failed for each in taken))
+
 
 def _measure(doors: Mapping[str, Door], rate: Rate, rounds: int) -> Measured:
     say(f"{rate.per_second} requests/s")
@@ -90,7 +95,7 @@ def _row(name: str, measured: Measured) -> list[str]:
     else:
         cells += [f"{of(measured.added(name, percentile)).median:,.0f}" for percentile in (50, 99)]
         cells += ["" if name == "nginx" else _told(measured, name, percentile) for percentile in (50, 99)]
-    return [*cells, str(measured.failed(name))]
+    return [*cells, f"{measured.late(name):.0%}", str(measured.failed(name))]
 
 
 def _told(measured: Measured, name: str, percentile: float) -> str:
@@ -101,7 +106,8 @@ def _told(measured: Measured, name: str, percentile: float) -> str:
 
 
 _HEAD = (
-    "contender", "p50, µs", "p90", "p99", "p99.9", "added p50", "added p99", "x nginx's p50", "x nginx's p99", "failed",
+    "contender", "p50, µs", "p90", "p99", "p99.9", "added p50", "added p99", "x nginx's p50", "x nginx's p99",
+    "found none free", "failed",
 )  # fmt: skip
 
 
@@ -127,7 +133,9 @@ def _report(found: Mapping[Rate, Measured], began: Setting, noise: Noise) -> Rep
         heading("Added latency", versions(chosen([], has_heavy=False)), began),
         f"Open loop, {_CONNECTIONS} connections kept alive, 250-byte bodies, plain upstream. Percentiles of all rounds"
         " together; what is added, and its ratios, round by round, then the median; in brackets half of what the middle"
-        " half of the rounds' ratios spans. A round in which nginx adds nothing measurable has no ratio.\n",
+        " half of the rounds' ratios spans. A round in which nginx adds nothing measurable has no ratio. Requests that"
+        " find none of the connections free wait: where those are many, the rate is more than can be served, and the"
+        " latencies are those of a queue that grows.\n",
     ]
     for rate, measured in found.items():
         rows = [_row(name, measured) for name in measured.rounds[0]]

@@ -114,7 +114,10 @@ class Target(NamedTuple):
 
     def __str__(self) -> str:
         verdict = "hit" if self.is_met else f"MISSED by {self.figure / self.most - 1:.0%}"
-        spread = "" if self.spread is None else f", rounds ± {self.spread / 2:.0%}"
+        half = None if self.spread is None else self.spread / 2
+        spread = "" if half is None else f", rounds ± {half:.0%}"
+        if half is not None and half * self.figure >= abs(self.figure - self.most):
+            spread += " (undecided)"
         return (
             f"{self.what}: {_told(self.figure)} {self.unit}"
             f" (target: at most {_told(self.most)} {self.unit}): {verdict}{spread}"

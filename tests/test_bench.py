@@ -99,7 +99,7 @@ def test_a_report_in_spite_of_noise_marks_every_figure_and_says_why():
     assert "> **Taken on a busy machine.**" in text
     assert "> - a / b is 2.00, but ..." in text
     (row,) = rows_of("cost.md", text)
-    assert row[1:4] == ["2.7 x", "2.6 x", "MISSED by 4%, rounds ± 5%, on a busy machine"]
+    assert row[1:4] == ["2.7 x", "2.6 x", "MISSED by 4%, rounds ± 5% (undecided), on a busy machine"]
 
 
 def test_a_report_without_noise_marks_nothing():
@@ -131,6 +131,11 @@ def test_a_target_is_met_by_no_more(figure, is_met):
     target = Target("CPU", figure, 0.6)
     assert target.is_met is is_met
     assert ("MISSED" in str(target)) is not is_met
+
+
+@pytest.mark.parametrize(("spread", "is_told"), [(0.02, False), (0.5, True), (None, False)])
+def test_a_verdict_within_the_spread_of_the_rounds_says_so(spread, is_told):
+    assert ("(undecided)" in str(Target("CPU", 2.5, 2.6, spread=spread))) is is_told
 
 
 def test_what_a_result_says_of_targets_can_be_quoted():
