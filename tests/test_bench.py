@@ -1,6 +1,7 @@
 """What the measurements rest on: a histogram, ratios of rounds and when they say nothing, plots; load on an endpoint of
 someone's, over TLS too."""
 
+import asyncio
 import itertools
 import ssl
 import threading
@@ -17,10 +18,11 @@ from lib_gateways import Door
 from lib_histogram import Histogram
 from lib_openloop import Offer, offer
 from lib_quote import rows_of
-from lib_readers import Wish, in_parallel
+from lib_readers import Reader, Seen, Wish, in_parallel
 from lib_report import Report, Setting, Target, heading, table, told, verdicts
 from lib_rounds import Disagreement, Noise, Plan, of, ratio, take
 from lib_sampler import LOOP
+from lib_streamer import event
 from lib_svg import Plot, bars, lines, stamped
 from lib_wrk import body_of
 from profiled import GROUPS, group_of, shares
@@ -226,3 +228,27 @@ def test_an_endpoint_with_an_authority_of_its_own_is_loaded_over_tls(tmp_path):
 def test_an_authority_that_is_not_trusted_is_refused(tmp_path):
     with _endpoint(tmp_path) as door, pytest.raises(ssl.SSLCertVerificationError):
         offer(door._replace(authority=""), Offer(200, 0.1, 1, body_of(250)))
+
+
+class _Wire(asyncio.Transport):
+    """Takes what a reader writes."""
+
+    def write(self, data):
+        """Nothing comes of it."""
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096])
+async def test_events_are_counted_wherever_framing_and_reads_cut_them(size):
+    # a relay in arrears puts several events into one chunk, and cuts the last of them
+    body = b"".join(event() for _ in range(5)) + b"data: [DONE]\n\n"
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(body[at : at + 97]), body[at : at + 97]) for at in range(0, len(body), 97))
+    answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+    seen = Seen(Histogram(), Histogram(), Histogram(), 0, 0)
+    reader = Reader(seen)
+    reader.connection_made(_Wire())
+    ended = reader.ask(b"")
+    for at in range(0, len(answer), size):
+        assert not ended.done()
+        reader.data_received(answer[at : at + size])
+    await ended
+    assert (reader.events, seen.delay_ns.count, seen.first_ns.count) == (5, 5, 1)
