@@ -6,6 +6,7 @@
 #   make screenshot    docs/status.png anew, from a sidecar before simulated providers
 #   make bench   the measurements of bench/, 25 minutes on a quiet machine (never part of CI); some of them, or shorter:
 #                make bench BENCHES="bench/overhead.py bench/stream.py" ARGS=--quick
+#   make bench-quoted    those that README.md and docs/performance.md quote, 15 minutes, also on a busy machine, and said so
 #   make guard   what the hot path costs, counted; `make guard ARGS=--renew` keeps the figures that CI compares with
 #   make image   the container image, as IMAGE=sidecar:latest; with PLATFORMS=linux/amd64,linux/arm64 it is pushed
 #   make binary  dist/sidecar, one file that needs no Python; tried in a bare environment and its start-up measured
@@ -30,10 +31,11 @@ PYINSTALLER := pyinstaller==6.22.3
 
 BENCHES := $(filter-out bench/lib_%,$(wildcard bench/*.py))
 ARGS :=
+QUOTED := overhead latency stream scale footprint profiled
 
 .DEFAULT_GOAL := test
 .NOTPARALLEL:
-.PHONY: test check demo bench bench-env bench-tools guard venv lock screenshot image binary clean system
+.PHONY: test check demo bench bench-quoted bench-env bench-tools guard venv lock screenshot image binary clean system
 
 test: system venv $(NODE_MADE) check
 	$(BIN)/pytest --cov
@@ -56,6 +58,10 @@ bench: venv bench-env
 	done; \
 	$(BIN)/python bench/lib_quote.py; \
 	[ -z "$$failed" ] || { echo "targets missed, or nothing to report, by:$$failed" >&2; exit 1; }
+
+bench-quoted: BENCHES := $(QUOTED:%=bench/%.py)
+bench-quoted: ARGS := --despite-noise
+bench-quoted: bench
 
 guard: venv
 	$(BIN)/python -m tests.hot_path $(ARGS)

@@ -16,6 +16,7 @@ class Foreign(Options):
     url: str | None
     pid: int | None
     header: list[str]
+    ca: str
     model: str
     connections: int
     seconds: int
@@ -29,6 +30,7 @@ def foreign_options(made: argparse.ArgumentParser) -> Foreign:
     group.add_argument("--url", help="chat completions there; a bare origin means /v1/chat/completions")
     group.add_argument("--pid", type=int, help="the process there, on this machine, whose processor time is counted")
     group.add_argument("--header", action="append", default=[], metavar="NAME: VALUE", help="one more header")
+    group.add_argument("--ca", default="", metavar="FILE", help="authorities to trust there, instead of the system's")
     group.add_argument("--model", default=MODEL, help="the model that is asked for (default: %(default)s)")
     group.add_argument("--connections", type=int, default=16, help="at once (default: %(default)s)")
     group.add_argument("--seconds", type=int, default=10, help="how long (default: %(default)s)")
@@ -46,4 +48,4 @@ def foreign_door(options: Foreign) -> Door:
     url = options.url if parts.path.strip("/") else options.url.rstrip("/") + "/v1/chat/completions"
     pairs = (each.partition(":") for each in options.header)
     headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-    return Door(url, options.pid, headers, is_foreign=True)
+    return Door(url, options.pid, headers, is_foreign=True, authority=options.ca)

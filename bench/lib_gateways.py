@@ -11,7 +11,7 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
@@ -22,7 +22,8 @@ from lib_upstream import MODEL, Upstream, find, nginx
 _ENVOY = ROOT / "build" / "envoy"
 _PORTKEY = ROOT / "bench" / "portkey" / "node_modules" / "@portkey-ai" / "gateway"
 _ENVOY_LIMITS = ("max_connections", "max_requests", "max_pending_requests")
-_KEYS = {"BENCH_KEY_A": "gsk_bench_a", "BENCH_KEY_B": "gsk_bench_b"}
+# 40 characters, as real ones have: a short key is looked for inside header values
+_KEYS = {"BENCH_KEY_A": f"gsk_{'Bench4' * 6}", "BENCH_KEY_B": f"gsk_{'Bench7' * 6}"}
 _WINDOWS = "rpm: 100000000, tpm: 1000000000, rpd: 1000000000, tpd: 10000000000"
 
 
@@ -35,6 +36,7 @@ class Door(NamedTuple):
     admin: str = ""  # of the sidecar: the origin of its status page
     ready_ms: float = 0.0  # from exec to ready
     is_foreign: bool = False  # someone else's deployment: nothing is known of its provider
+    authority: str = ""  # the file of the authorities to trust there; empty: the system's
 
 
 Start = Callable[[Upstream, frozenset[int]], Iterator[Door]]
@@ -153,14 +155,16 @@ def sidecar_config(upstream: Upstream, keys: int = 2, models: str = "") -> str:
 
 
 @contextmanager
-def sidecar(name: str, config: str, upstream: Upstream, cores: frozenset[int]) -> Iterator[Door]:
+def sidecar(
+    name: str, config: str, upstream: Upstream, cores: frozenset[int], command: Sequence[str] = SIDECAR
+) -> Iterator[Door]:
     """A sidecar with that configuration. Its access lines are in build/bench/NAME.log."""
     port, admin = free_port(), free_port()
     LOGS.mkdir(parents=True, exist_ok=True)
     path = LOGS / f"{name}.yaml"
     path.write_text(f"listen: 127.0.0.1:{port}\nadmin: 127.0.0.1:{admin}\n{config}")
     environ = _KEYS | ({"SSL_CERT_FILE": str(upstream.authority)} if upstream.scheme == "https" else {})
-    words = [*SIDECAR, "serve", "--config", str(path)]
+    words = [*command, "serve", "--config", str(path)]
     with Process(name, words, environ, f"http://127.0.0.1:{admin}/readyz", cores) as process:
         url = f"http://127.0.0.1:{port}/v1/chat/completions"
         yield Door(url, process.pid, admin=f"http://127.0.0.1:{admin}", ready_ms=process.ready_ms)

@@ -48,14 +48,15 @@ class Taken(NamedTuple):
 class _Connection:
     """One connection, with at most one request on it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, authority: str) -> None:
         parts = urlsplit(url)
         is_tls = parts.scheme == "https"
         host, port = parts.hostname or "", parts.port or (443 if is_tls else 80)
         self.socket = socket.create_connection((host, port), timeout=10)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if is_tls:
-            self.socket = ssl.create_default_context().wrap_socket(self.socket, server_hostname=host)
+            context = ssl.create_default_context(cafile=authority or None)
+            self.socket = context.wrap_socket(self.socket, server_hostname=host)
         self.socket.setblocking(False)
         self.due_ns = 0
         self.is_done = False
@@ -103,7 +104,7 @@ class _Caller:
             self._open()
 
     def _open(self) -> None:
-        made = _Connection(self._door.url)
+        made = _Connection(self._door.url, self._door.authority)
         self._connections[made.socket.fileno()] = made
         self._poll.register(made.socket.fileno(), select.EPOLLIN)
         self._free.append(made)

@@ -36,8 +36,8 @@ class Account(NamedTuple):
 # Ten times the free tiers of 2026, so that three minutes are some thousand calls. A call costs about 250 tokens:
 # org-a is bound by requests, org-b by tokens, Cerebras by requests
 POOL = (
-    Account("groq", "org-a", "gsk_bench_a", "openai/gpt-oss-120b", 300, 120_000),
-    Account("groq", "org-b", "gsk_bench_b", "openai/gpt-oss-120b", 300, 60_000),
+    Account("groq", "org-a", "gsk_" + "Bench4" * 6, "openai/gpt-oss-120b", 300, 120_000),
+    Account("groq", "org-b", "gsk_" + "Bench7" * 6, "openai/gpt-oss-120b", 300, 60_000),
     Account("cerebras", "main", "csk_bench", "gpt-oss-120b", 300, 600_000),
 )
 LATENCY_S = 1.0

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
+import httptools
 import uvloop
 from lib_gateways import Door
 from lib_histogram import Histogram
@@ -17,7 +18,6 @@ from lib_streamer import DIGITS, MARK
 from lib_wrk import SDK_HEADERS, body_of
 
 _EVENT = b"\ndata: "
-_END = b"0\r\n\r\n"  # of a chunked body, which is how every stream is framed
 _PATIENCE_S = 60
 _AT_ONCE = 50
 
@@ -55,6 +55,8 @@ class Reader(asyncio.Protocol):
         self._is_ours = is_ours
         self._done: asyncio.Future[None] | None = None
         self._tail = b""
+        self._pieces: list[bytes] = []  # of the body, without its framing, which may cut an event anywhere
+        self._is_whole = False
         self._events = 0  # of this stream
         self.events = self.reads = 0
         self.has_begun = asyncio.Event()  # the first event of all has come, or none will
@@ -70,16 +72,27 @@ class Reader(asyncio.Protocol):
     def ask(self, request: bytes) -> asyncio.Future[None]:
         """Ask for a stream; the future of its end."""
         self._done = asyncio.get_running_loop().create_future()
-        self._tail, self._events = b"", 0
+        self._tail, self._events, self._is_whole = b"\n", 0, False
+        self._parser = httptools.HttpResponseParser(self)
         self._read_ns = time.monotonic_ns()
         self.transport.write(request)
         return self._done
 
+    def on_body(self, piece: bytes) -> None:
+        """Of the parser: a piece of the body."""
+        self._pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        """Of the parser: the answer is whole."""
+        self._is_whole = True
+
     def data_received(self, data: bytes) -> None:
         """A piece of a head or of the stream."""
         now_ns = time.monotonic_ns()
-        held = self._tail + data
-        count = self._count(held, now_ns)
+        self._parser.feed_data(data)
+        fresh = b"".join(self._pieces)
+        self._pieces.clear()
+        count = self._count(self._tail + fresh, now_ns)
         if count and not self._events:
             self._seen.first_ns.add(now_ns - self._read_ns)
         elif self._events:
@@ -91,9 +104,10 @@ class Reader(asyncio.Protocol):
             self.has_begun.set()
         self._events += count
         self.events += count
-        if not self._events and held.startswith(b"HTTP/1.1 ") and held[9:10] != b"2":
-            self._end(RuntimeError(f"refused: {held[:300].decode('latin-1')}"))
-        elif self._events and held.endswith(_END):  # a head may end so too
+        status = self._parser.get_status_code()
+        if status >= 300:
+            self._end(RuntimeError(f"refused with {status}: {fresh[:300].decode('latin-1')}"))
+        elif self._is_whole:
             self._end(None)
 
     def _count(self, held: bytes, now_ns: int) -> int:
@@ -102,7 +116,7 @@ class Reader(asyncio.Protocol):
             self._tail = held[-len(_EVENT) + 1 :]
             return held.count(_EVENT)
         count, place = 0, held.find(MARK)
-        self._tail = held[-len(_END) + 1 :]
+        self._tail = held[-len(MARK) + 1 :]
         while place >= 0:
             start = place + len(MARK)
             if start + DIGITS > len(held):
@@ -134,7 +148,7 @@ def request_of(url: str, headers: Mapping[str, str], wish: Wish) -> bytes:
 async def _open(door: Door, seen: Seen) -> Reader:
     parts, is_ours = urlsplit(door.url), not door.is_foreign
     is_tls = parts.scheme == "https"
-    context = ssl.create_default_context() if is_tls else None
+    context = ssl.create_default_context(cafile=door.authority or None) if is_tls else None
     port = parts.port or (443 if is_tls else 80)
     _, reader = await asyncio.get_running_loop().create_connection(
         lambda: Reader(seen, is_ours), parts.hostname or "", port, ssl=context

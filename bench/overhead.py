@@ -16,7 +16,7 @@ from lib_foreign import Foreign, foreign_door, foreign_options
 from lib_gateways import TITLES, Door, Gateway, chosen, running, versions
 from lib_machine import Cores, split_cores
 from lib_report import Options, Report, Setting, Target, conclude, heading, parser, run, say, setting, table
-from lib_rounds import Plan, Ratio, Round, ratio, take
+from lib_rounds import Noise, Plan, Ratio, Round, ratio, take
 from lib_rounds import median as median_of
 from lib_svg import Plot, bars
 from lib_upstream import Upstream, static
@@ -54,6 +54,7 @@ class Pace(NamedTuple):
     rounds: int
     seconds: int
     heavy_seconds: int
+    noise: Noise
 
 
 def _measure(cell: Cell, doors: Mapping[str, Door], heavy: frozenset[str], pace: Pace) -> Measured:
@@ -68,7 +69,7 @@ def _measure(cell: Cell, doors: Mapping[str, Door], heavy: frozenset[str], pace:
         burst(door, load, _HEAVY_WARM_S if name in heavy else 1)
     say(f"{cell}: {', '.join(doors)}")
     judged = tuple(pair for pair in _JUDGED if set(pair) <= doors.keys())
-    cpu = take(Plan(pace.rounds, judged), list(doors), once)
+    cpu = take(Plan(pace.rounds, judged, noise=pace.noise, where=str(cell)), list(doors), once)
     rate = [{name: each[at].per_second for name, each in bursts.items()} for at in range(len(cpu))]
     return Measured(cpu, rate)
 
@@ -95,7 +96,7 @@ def _row(name: str, measured: Measured) -> list[str]:
     cells.append(f"{median_of(measured.rate, name):,.0f}")
     for other in ("envoy", "nginx"):
         found = measured.ratio(name, other) if name not in ("direct", other) else None
-        cells.append("" if found is None else f"{found.median:,.2f} (± {found.spread / 2:.0%})")
+        cells.append("" if found is None else str(found))
     return cells
 
 
@@ -128,7 +129,7 @@ def _targets(found: Mapping[Cell, Measured]) -> list[Target]:
     for cell, other, most, what in wanted:
         judged = found[cell].ratio("sidecar", other) if cell in found else None
         if judged is not None:
-            targets.append(Target(what, judged.median, most))
+            targets.append(Target(what, judged.median, most, spread=judged.spread))
     return targets
 
 
@@ -167,14 +168,15 @@ def main() -> int:
     if options.url:
         return _foreign(options)
     began, cores = setting(), split_cores()
-    pace = Pace(5, 1, 3) if not options.full else Pace(7, 4, 8)
+    noise = Noise(options.despite_noise)
+    pace = Pace(5, 1, 3, noise) if not options.full else Pace(7, 4, 8, noise)
     found: dict[Cell, Measured] = {}
     with static(cores.others) as upstreams:
         for upstream in upstreams.values():
             found |= _scheme(upstream, cores, options, pace)
     gateways = chosen([], has_heavy=not options.quick)
     text = _told(found, gateways, began)
-    return conclude(Report("overhead", text, _targets(found), _plots(found)), options)
+    return conclude(Report("overhead", text, _targets(found), _plots(found), noise.told, began), options)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from lib_gateways import Door, sidecar, sidecar_config
 from lib_machine import Cores, split_cores
 from lib_report import Options, Report, Setting, Target, conclude, heading, parser, run, say, setting, table
-from lib_rounds import SPREAD, Plan, Round, median, ratio, take
+from lib_rounds import SPREAD, Noise, Plan, Round, median, ratio, take
 from lib_svg import Plot, bars
 from lib_upstream import MODEL, Upstream, static
 from lib_wrk import Load, body_of, burst
@@ -39,6 +39,14 @@ class Case(NamedTuple):
     idle: int = 0
 
 
+class Pace(NamedTuple):
+    """How long: rounds, seconds of each burst; and what becomes of rounds that disagree."""
+
+    rounds: int
+    seconds: int
+    noise: Noise
+
+
 class Series(NamedTuple):
     """What was found about one question. `names` in order; ratios are to the first."""
 
@@ -53,25 +61,26 @@ class Series(NamedTuple):
     def told(self) -> str:
         """As a table."""
         first = self.names[0]
-        rows = [[n, f"{median(self.rounds, n):.1f}", f"{ratio(self.rounds, n, first).median:.3f}"] for n in self.names]
-        return f"## {self.title}\n\n{table((self.title, 'CPU µs per request', f'x {first}'), rows)}\n"
+        rows = [
+            [n, f"{median(self.rounds, n):.1f}", "" if n == first else str(ratio(self.rounds, n, first))]
+            for n in self.names
+        ]
+        shown = table((self.title, "CPU µs per request", f"x that of {first}"), rows)
+        return f"## {self.title}\n\n{shown}\n\n{len(self.rounds)} rounds.\n"
 
 
-def _take(title: str, cases: Mapping[str, Case], pace: tuple[int, int], spread: float = _SPREAD) -> Series:
-    rounds, seconds = pace
-
+def _take(title: str, cases: Mapping[str, Case], pace: Pace, spread: float = _SPREAD) -> Series:
     def once(name: str) -> float:
         case = cases[name]
         with _idle(case.door, case.idle):
-            return burst(case.door, case.load, seconds).cpu_us
+            return burst(case.door, case.load, pace.seconds).cpu_us
 
     say(title)
     names = list(cases)
     for case in cases.values():
         burst(case.door, case.load, _WARM_S)
-    return Series(
-        title, [_ordered(each, names) for each in take(Plan(rounds, ((names[-1], names[0]),), spread), names, once)]
-    )
+    plan = Plan(pace.rounds, ((names[-1], names[0]),), spread, pace.noise, title)
+    return Series(title, [_ordered(each, names) for each in take(plan, names, once)])
 
 
 def _ordered(figures: Round, names: Sequence[str]) -> Round:
@@ -100,9 +109,7 @@ def _start(stack: ExitStack, name: str, config: str, where: tuple[Upstream, Core
     return stack.enter_context(sidecar(f"scale-{name}", config, upstream, cores.proxy))
 
 
-def _measure(
-    where: tuple[Upstream, Cores], pace: tuple[int, int], counts: Sequence[int], idle: Sequence[int]
-) -> list[Series]:
+def _measure(where: tuple[Upstream, Cores], pace: Pace, counts: Sequence[int], idle: Sequence[int]) -> list[Series]:
     upstream, _ = where
     found = []
     with ExitStack() as stack:
@@ -121,18 +128,20 @@ def _measure(
     return found  # fmt: skip
 
 
-def _report(found: Sequence[Series], began: Setting) -> Report:
+def _report(found: Sequence[Series], began: Setting, noise: Noise) -> Report:
     text = [
         heading("Cost and size", {}, began),
-        "Everything on, 250-byte bodies, plain upstream, 16 connections that ask. Medians of interleaved rounds.\n",
+        "Everything on, 250-byte bodies, plain upstream, 16 connections that ask. Medians of interleaved"
+        " rounds; in brackets half of what the middle half of the rounds' ratios spans.\n",
         *(series.told() for series in found),
     ]
     keys = found[0]
-    growth = ratio(keys.rounds, keys.names[-1], keys.names[0]).median
-    targets = [Target(f"CPU per request with {keys.names[-1]} keys over that with {keys.names[0]}", growth, _MOST)]
-    groups = {series.title: {f"{n} {series.title}": median(series.rounds, n) for n in series.names} for series in found}
-    plot = bars(Plot("CPU per request, by how much there is", "µs"), {name: groups[name] for name in groups})
-    return Report("scale", "\n".join(text), targets, {"scale.svg": plot})
+    growth = ratio(keys.rounds, keys.names[-1], keys.names[0])
+    what = f"CPU per request with {keys.names[-1]} keys over that with {keys.names[0]}"
+    targets = [Target(what, growth.median, _MOST, spread=growth.spread)]
+    groups = {f"{n} {series.title}": {series.title: median(series.rounds, n)} for series in found for n in series.names}
+    plot = bars(Plot("CPU per request, by how much there is", "µs"), groups)
+    return Report("scale", "\n".join(text), targets, {"scale.svg": plot}, noise.told, began)
 
 
 def _possible(idle: Sequence[int]) -> list[int]:
@@ -146,12 +155,13 @@ def main() -> int:
     """Measure; 1 when a target is missed."""
     options = parser(__doc__).parse_args(namespace=Options())
     began, cores = setting(), split_cores()
-    pace = (7, 4) if options.full else (5, 1)
+    noise = Noise(options.despite_noise)
+    pace = Pace(7, 4, noise) if options.full else Pace(5, 1, noise)
     counts = (1, 1000) if options.quick else _COUNTS
     idle = _possible((0, 1000) if options.quick else _IDLE)
     with static(cores.others) as upstreams:
         found = _measure((upstreams["http"], cores), pace, counts, idle)
-    return conclude(_report(found, began), options)
+    return conclude(_report(found, began, noise), options)
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ models: [{{name: m, chain: [groq/m]}}]
 share: {{url: {url or "null"}}}
 """
     path.write_text(text)
-    prepared = prepare(Source(str(path), {"KEY": "gsk_bench"}), read_catalog(), time.time_ns())
+    prepared = prepare(Source(str(path), {"KEY": "gsk_" + "Bench4" * 6}), read_catalog(), time.time_ns())
     if isinstance(prepared, list):
         raise SystemExit("\n".join(prepared))
     return prepared

@@ -18,7 +18,7 @@ from lib_histogram import Histogram
 from lib_machine import split_cores
 from lib_readers import Seen, Wish, in_parallel, in_turn
 from lib_report import Report, Setting, Target, conclude, heading, parser, run, say, setting, table
-from lib_rounds import Plan, Round, median, of, ratio, take
+from lib_rounds import Noise, Plan, Round, median, of, ratio, take
 from lib_streamer import streaming
 from lib_svg import Plot, bars
 from lib_upstream import MODEL
@@ -37,6 +37,7 @@ class Pace(NamedTuple):
     rounds: int
     events: int
     turns: int
+    noise: Noise
 
 
 class Bench:
@@ -82,7 +83,7 @@ def _added(rounds: list[dict[str, Histogram]], name: str, percentile: float) -> 
 def _relay_table(bench: Bench, rounds: list[Round]) -> str:
     rows = []
     for name in rounds[0]:
-        ratios = ["" if name in ("direct", o) else f"{ratio(rounds, name, o).median:.2f}" for o in ("nginx", "envoy")]
+        ratios = ["" if name in ("direct", o) else str(ratio(rounds, name, o)) for o in ("nginx", "envoy")]
         cpu = "-" if name == "direct" else f"{median(rounds, name):.1f}"
         delays = [f"{bench.delay(name, percentile):,.0f}" for percentile in (50, 99)]
         rows.append([TITLES[name], cpu, *ratios, f"{bench.reads(name):.2f}", *delays])
@@ -91,9 +92,10 @@ def _relay_table(bench: Bench, rounds: list[Round]) -> str:
 
 
 def _targets(rounds: list[Round]) -> list[Target]:
+    wanted = (("nginx", "nginx's", 1.4), ("envoy", "Envoy's", 0.8))
+    found = [(ratio(rounds, "sidecar", other), whose, most) for other, whose, most in wanted]
     return [
-        Target("CPU per relayed event over nginx's", ratio(rounds, "sidecar", "nginx").median, 1.4),
-        Target("CPU per relayed event over Envoy's", ratio(rounds, "sidecar", "envoy").median, 0.8),
+        Target(f"CPU per relayed event over {whose}", it.median, most, spread=it.spread) for it, whose, most in found
     ]
 
 
@@ -104,7 +106,7 @@ def _measure(doors: Mapping[str, Door], pace: Pace, began: Setting) -> Report:
         few.once(name)
         few.seen[name].clear()
     say(f"{_STREAMS} streams")
-    relayed = take(Plan(pace.rounds, _JUDGED, _SPREAD), list(doors), few.once)
+    relayed = take(Plan(pace.rounds, _JUDGED, _SPREAD, pace.noise, f"{_STREAMS} streams"), list(doors), few.once)
     say(f"{_MANY} streams")
     crowded = take(Plan(2, ()), list(doors), many.once)
     say("first tokens")
@@ -115,7 +117,8 @@ def _measure(doors: Mapping[str, Door], pace: Pace, began: Setting) -> Report:
             heading("Streams", versions(chosen([], has_heavy=False)), began),
             f"## {_STREAMS} streams, an event of 230 bytes each {_GAP_MS} ms\n",
             _relay_table(few, relayed),
-            f"\n{len(relayed)} interleaved rounds of {pace.events} events a stream; medians, ratios round by round. A"
+            f"\n{len(relayed)} interleaved rounds of {pace.events} events a stream; medians, ratios round by round, in"
+            " brackets half of what their middle half spans. A"
             " delay is the time from the provider's write to the caller's read.\n",
             f"## {_MANY} streams, an event each {_MANY_GAP_MS} ms\n",
             _relay_table(many, crowded),
@@ -127,7 +130,7 @@ def _measure(doors: Mapping[str, Door], pace: Pace, began: Setting) -> Report:
     )
     shown = {TITLES[n]: {TITLES[n]: median(relayed, n)} for n in doors if n != "direct"}
     plots = {"stream.svg": bars(Plot(f"CPU per relayed event, {_STREAMS} streams", "µs"), shown)}
-    return Report("stream", text, _targets(relayed), plots)
+    return Report("stream", text, _targets(relayed), plots, pace.noise.told, began)
 
 
 def _foreign(options: Foreign) -> int:
@@ -147,7 +150,8 @@ def main() -> int:
     if options.url:
         return _foreign(options)
     began, cores = setting(), split_cores()
-    pace = Pace(5, 400, 200) if options.full else Pace(5, 100, 40) if options.quick else Pace(5, 200, 100)
+    events, turns = (400, 200) if options.full else (100, 40) if options.quick else (200, 100)
+    pace = Pace(5, events, turns, Noise(options.despite_noise))
     with streaming(cores.others) as upstream, running(chosen([], has_heavy=False), upstream, cores.proxy) as doors:
         report = _measure(doors, pace, began)
     return conclude(report, options)
