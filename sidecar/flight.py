@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from sidecar.core.access import Record
+from sidecar.core.chunks import content
 from sidecar.core.http import Header, Lines, listed
 from sidecar.core.shared_answer import Reader, SharedAnswer
 from sidecar.interfaces import Reply
@@ -68,10 +69,16 @@ class Flight:
         self._wake()
 
     async def write(self, chunk: bytes) -> None:
-        if not chunk:
-            return
-        self._append(chunk)
+        if chunk:
+            self.push(chunk, False)
+            await self.drained()
+
+    def push(self, piece: bytes, is_framed: bool) -> bool:
+        self._append((content(piece) or b"") if is_framed else piece)
         self._wake()
+        return not self.shared.must_wait
+
+    async def drained(self) -> None:
         while self.shared.must_wait:
             self._source = asyncio.get_running_loop().create_future()
             await self._source
@@ -182,12 +189,14 @@ class Flight:
 class Marked:
     """A Reply whose head says one thing more."""
 
-    __slots__ = ("_mark", "_reply", "abort", "finish", "write")
+    __slots__ = ("_mark", "_reply", "abort", "drained", "finish", "push", "write")
 
     def __init__(self, reply: Reply, mark: Header) -> None:
         self._reply = reply
         self._mark = mark
         self.write = reply.write
+        self.push = reply.push
+        self.drained = reply.drained
         self.finish = reply.finish
         self.abort = reply.abort
 

@@ -48,6 +48,13 @@ class Reply(Protocol):
     async def write(self, chunk: bytes) -> None:
         """A piece of the body, passed on at once."""
 
+    def push(self, piece: bytes, is_framed: bool) -> bool:
+        """A piece of the body, without waiting; False where the caller reads more slowly than we write: nothing more is
+        to be pushed before `drained`. `is_framed`: it is whole chunks of a chunked body, as core.chunks knows them."""
+
+    async def drained(self) -> None:
+        """Wait while the caller reads more slowly than we write."""
+
     async def finish(self) -> None:
         """The end of the body; the connection stays usable."""
 

@@ -9,8 +9,6 @@ does: the caller has its status then, and a failure before the first content is 
 
 from __future__ import annotations
 
-from functools import partial
-
 import msgspec
 
 from sidecar.core.errors import Reason, Refusal, stream_error
@@ -22,6 +20,7 @@ from sidecar.core.sse import Tap
 from sidecar.core.usage import decoded, from_body
 from sidecar.core.usage_strip import UsageStrip
 from sidecar.core.whole_answer import flaw
+from sidecar.flowing import Flow
 from sidecar.interfaces import Clock, Reply
 from sidecar.upstream.response import Response
 
@@ -164,25 +163,18 @@ class Relay:
     async def _pass_events(self, tap: Tap, head: Lines) -> Delivery:
         reply = self._reply
         await reply.start(self._response.status, head, None)
-        await reply.write(self._fitted(b"".join(self._held)))
-        self._held.clear()
+        held, self._held = b"".join(self._held), []
+        await reply.write(held if self._strip is None else self._strip.feed(held))
         detail = await self._rest(tap)
         outcome = Outcome.BROKEN if detail or tap.error is not None else Outcome.OK
         return Delivery(outcome, True, tap.usage, content_ns=self._content_ns, detail=detail, created=tap.response_id)
 
     async def _rest(self, tap: Tap) -> str:
         """The stream after its commit; what went wrong, or ''. A broken one is ended with an error the caller sees."""
-        reply, clock, idle_ns = self._reply, self._clock, self._waits.idle_ns
-        is_pinged = self._waits.ping_ns is not None
-        read = partial(self._pinged, tap) if is_pinged else self._response.read
-        reason = Reason.UPSTREAM_FAILED
-        detail = ""
+        reply = self._reply
+        reason, detail = Reason.UPSTREAM_FAILED, ""
         try:
-            if is_pinged:
-                await self._until_content(tap)
-            while chunk := await read(clock.now_ns() + idle_ns):
-                tap.feed(chunk)
-                await reply.write(self._fitted(chunk))
+            await (self._flow(tap) if self._waits.ping_ns is None else self._pass_pinged(tap))
         except Fault as fault:
             if tap.ends_ill:  # an end without ceremony after the last content is an end
                 detail = fault.detail
@@ -194,14 +186,31 @@ class Relay:
         if self._strip is not None:
             await reply.write(self._strip.feed_eof())
         if detail:
-            await reply.write(
-                b"\n\n" + stream_error(Refusal(reason, f"The stream broke off: {detail}."), self._dialect)
-            )
+            error = Refusal(reason, f"The stream broke off: {detail}.")
+            await reply.write(b"\n\n" + stream_error(error, self._dialect))
         await reply.finish()
         return detail
 
-    def _fitted(self, chunk: bytes) -> bytes:
-        return chunk if self._strip is None else self._strip.feed(chunk)
+    async def _flow(self, tap: Tap) -> None:
+        """What is left of the stream, each piece in the turn of the loop in which it comes, while nothing keeps it."""
+        response, reply, clock, idle_ns = self._response, self._reply, self._clock, self._waits.idle_ns
+        flow = Flow(tap, reply, self._strip)
+        while True:
+            await response.flow(flow, clock, idle_ns)
+            await reply.drained()
+            if not (chunk := await response.read(clock.now_ns() + idle_ns)):
+                return
+            await self._pass(tap, chunk)
+
+    async def _pass_pinged(self, tap: Tap) -> None:
+        """The same with comments wherever it is silent."""
+        await self._until_content(tap)
+        while chunk := await self._pinged(tap, self._clock.now_ns() + self._waits.idle_ns):
+            await self._pass(tap, chunk)
+
+    async def _pass(self, tap: Tap, chunk: bytes) -> None:
+        tap.feed(chunk)
+        await self._reply.write(chunk if self._strip is None else self._strip.feed(chunk))
 
     async def _until_content(self, tap: Tap) -> None:
         """A stream that its silence has committed, up to its content, under the time limit for that."""
@@ -209,8 +218,7 @@ class Relay:
             await self._reply.write(PING)
         while self._content_ns is None:
             chunk = await self._pinged(tap, self._first_until_ns)
-            tap.feed(chunk)
-            await self._reply.write(self._fitted(chunk))
+            await self._pass(tap, chunk)
             if tap.committed:
                 self._content_ns = self._clock.now_ns()
             if not chunk:
@@ -233,8 +241,7 @@ class Relay:
     async def _whole(self) -> bytes | None:
         """The whole body as it comes; None, and what has come is held, where it is larger than is read."""
         response, clock, pieces, waits = self._response, self._clock, self._held, self._waits
-        length = 0
-        until_ns = self._first_until_ns
+        length, until_ns = 0, self._first_until_ns
         while chunk := await response.read(until_ns):
             pieces.append(chunk)
             length += len(chunk)

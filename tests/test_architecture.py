@@ -18,7 +18,21 @@ RANKS = [
     {"core": ["core"], "version": [""]},
     {"interfaces": ["interfaces"]},
     {room: [room] for room in ("edge", "upstream", "store", "admin", "inject", "sim")},
-    {"gateway": ["gateway", "attempt", "caching", "flight", "hedge", "job", "judging", "relay", "waiting", "models"]},
+    {
+        "gateway": [
+            "gateway",
+            "attempt",
+            "caching",
+            "flight",
+            "flowing",
+            "hedge",
+            "job",
+            "judging",
+            "relay",
+            "waiting",
+            "models",
+        ]
+    },
     {
         "app": [
             "app",

@@ -17,6 +17,7 @@ import uvloop
 
 from sidecar.core.access import Record
 from sidecar.core.breaker import State
+from sidecar.core.chunks import content
 from sidecar.core.entrance import Entrance, Rules
 from sidecar.core.http import Lines
 from sidecar.core.limits import SECOND, Cost
@@ -141,6 +142,13 @@ class Caller:
 
     async def write(self, chunk: bytes) -> None:
         self.body += chunk
+        await self._step()
+
+    def push(self, piece: bytes, is_framed: bool) -> bool:
+        self.body += (content(piece) or b"") if is_framed else piece
+        return False
+
+    async def drained(self) -> None:
         await self._step()
 
     async def finish(self) -> None:

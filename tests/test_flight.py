@@ -55,6 +55,13 @@ class Caller:
         await self._step()
         self.got += chunk
 
+    def push(self, piece, is_framed):
+        self.got += piece
+        return False
+
+    async def drained(self):
+        await self._step()
+
     async def finish(self):
         await self._step()
         self.is_whole = True

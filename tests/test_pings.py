@@ -65,6 +65,13 @@ class Caller:
     async def write(self, chunk: bytes) -> None:
         self.written.append(chunk)
 
+    def push(self, piece: bytes, is_framed: bool) -> bool:
+        self.written.append(piece)
+        return True
+
+    async def drained(self) -> None:
+        """It takes all there is."""
+
     async def finish(self) -> None:
         self.written.append(b"end")
 

@@ -14,6 +14,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
+from sidecar.core.chunks import content
 from sidecar.core.errors import Answer
 from sidecar.core.http import Lines
 from sidecar.core.limits import SECOND
@@ -125,6 +126,11 @@ class HttpReply:
 
     async def write(self, chunk: bytes) -> None:
         """A piece of the body, passed on at once. Dropped where the answer has none (HEAD, 204, 304)."""
+        self._put(chunk)
+        if self._wire.is_stalled:
+            await self._wire.writable()
+
+    def _put(self, chunk: bytes) -> None:
         self._expect(_STARTED)
         if not chunk or not self._has_body:
             return
@@ -134,6 +140,17 @@ class HttpReply:
             self._left -= len(chunk)
         # one write, for a chunk in pieces would leave in several packets (TCP_NODELAY is on)
         self._wire.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._is_chunked else chunk)
+
+    def push(self, piece: bytes, is_framed: bool) -> bool:
+        """A piece of the body, without waiting; False where `drained` would wait. Chunks go through as they came."""
+        if is_framed and self._is_chunked and self._phase is _STARTED:
+            self._wire.write(piece)
+        else:
+            self._put((content(piece) or b"") if is_framed else piece)
+        return not self._wire.is_stalled
+
+    async def drained(self) -> None:
+        """Wait while the caller reads more slowly than we write."""
         if self._wire.is_stalled:
             await self._wire.writable()
 

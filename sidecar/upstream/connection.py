@@ -5,7 +5,8 @@ the answer in progress. It knows no pool, no retry, no name and no TLS: asyncio 
 told when it is free or gone. HTTP is `reader`'s.
 
 This is the hot path: one future per wait, one timer per connection that is armed again only when it fires early, no
-task. Uploads are pumped by the transport's own callbacks, so an early answer is seen while one is under way.
+task; what flows (`Response.flow`) is handed on without any of these. Uploads are pumped by the transport's own
+callbacks, so an early answer is seen while one is under way.
 """
 
 from __future__ import annotations
@@ -190,6 +191,16 @@ class Connection(asyncio.Protocol):
         if response is None:
             self.abort()  # nobody asked: a 408 on an idle connection, say
             return
+        taker = response.taker
+        if taker is not None and self._reader.is_between:
+            goes_on = taker.take_chunk(data)
+            if goes_on is None and (content := self._reader.whole_chunks(data)) is not None:
+                goes_on = taker.take(content, data)
+            if goes_on is not None:
+                self._deadline_ns = self._clock.now_ns() + response.idle_ns
+                if not goes_on:
+                    response.wake()
+                return
         wrong = self._reader.feed(data)
         if response.complete:
             self._finish(response)
@@ -203,6 +214,12 @@ class Connection(asyncio.Protocol):
             # Refused: the rest of the upload is not wanted (RFC 9112, 9.5). A success may stream both ways: go on.
             self._upload = None
             self._reader.may_reuse = False
+        if response.taker is not None:
+            if response.pieces:
+                self._deadline_ns = self._clock.now_ns() + response.idle_ns
+                if not response.taker.take(response.taken(), None):
+                    response.wake()
+            return
         response.unread += size
         if response.unread > MAX_UNREAD_BYTES:
             cast(asyncio.Transport, self._transport).pause_reading()

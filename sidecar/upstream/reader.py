@@ -1,7 +1,8 @@
 """Bytes of a provider in, the parts of an answer out, without I/O (RFC 9112, 6.3).
 
-A head like one that was seen before is recognised (core/hot_answer.py), and a body of known length is a matter of
-counting; everything else is llhttp's. Both say the same of the same bytes.
+A head like one that was seen before is recognised (core/hot_answer.py), a body of known length is a matter of
+counting, and input that is nothing but whole chunks is read without llhttp (core/chunks.py), which never hears of them;
+everything else is llhttp's. Both say the same of the same bytes.
 
 It decides where an answer ends, whether another may follow on the same connection, and how much may come without
 being body. It knows no socket and no time. Bodies are passed on as llhttp gives them: chunk framing removed, content
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from httptools import HttpParserError, HttpResponseParser
 
+from sidecar.core.chunks import content as chunks_content
 from sidecar.core.hot_answer import Patterns
 from sidecar.core.http import Header, find
 from sidecar.upstream.response import Response
@@ -26,14 +28,16 @@ _CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 class Reader:
     """Fills one Response after the other from the bytes of one connection."""
 
-    __slots__ = ("_headers", "_is_fresh", "_left", "_parser", "_patterns", "_skips_body", "may_reuse", "response",
-                 "unheard")  # fmt: skip
+    __slots__ = ("_has_chunk_ended", "_headers", "_is_fresh", "_left", "_parser", "_patterns",
+                 "_skips_body", "is_between", "may_reuse", "response", "unheard")  # fmt: skip
 
     def __init__(self, patterns: Patterns | None = None) -> None:
         """`patterns`: of the heads that the same origin was seen to send."""
         self._patterns = patterns or Patterns()
         self._is_fresh = True  # no byte of the answer has come
         self._left = 0  # bytes still owed of a body that is counted here
+        self._has_chunk_ended = False  # it was the last that llhttp told of a chunked body, or its head was
+        self.is_between = False  # llhttp waits for the first byte of a chunk
         self.may_reuse = False  # another answer may follow, as far as the head of this one says
         self.unheard = 0  # bytes since the last byte of a body
         self.response: Response | None = None  # the one being filled
@@ -47,6 +51,7 @@ class Reader:
         self._skips_body = skips_body
         self._is_fresh = True
         self._left = 0
+        self._has_chunk_ended = self.is_between = False
         self.unheard = 0
 
     def close(self) -> None:
@@ -56,13 +61,26 @@ class Reader:
 
     def feed(self, data: bytes) -> str | None:
         """Parse what came; what is wrong with it, or None. An answer that is complete stays so whatever follows it."""
-        if self._left:
+        if self.is_between:
+            content = self.whole_chunks(data)
+            if content is not None:
+                self.response.pieces.append(content)  # type: ignore[union-attr]  # set while an answer is read
+                return None
+        elif self._left:
             return self._count(data)
         if self._is_fresh:
             self._is_fresh = False
             if not self._skips_body:
                 return self._begin(data)
         return self._parse(data)
+
+    def whole_chunks(self, data: bytes) -> bytes | None:
+        """What came of a body, where that is whole chunks and nothing else: it is read then. Else None, and nothing has
+        happened."""
+        content = chunks_content(data) if self.is_between else None
+        if content is not None:
+            self.unheard = 0
+        return content
 
     def _begin(self, data: bytes) -> str | None:
         """The first bytes of an answer: its whole head as a rule."""
@@ -112,7 +130,10 @@ class Reader:
             self._parser.feed_data(data)  # type: ignore[union-attr]  # never fed once closed
         except HttpParserError as error:
             self.may_reuse = False
+            self.is_between = False
             return f"not HTTP: {error.__context__ or error}"
+        # a size that has begun does not end in a line feed, or it has been told
+        self.is_between = self._has_chunk_ended and data.endswith(b"\n")
         return "head or trailers too long" if self.unheard > MAX_HEAD_BYTES else None
 
     def ends_with_connection(self) -> bool:
@@ -150,11 +171,13 @@ class Reader:
         self.may_reuse = parser.should_keep_alive()
         self._headers = []  # trailers go there and are forgotten
         if response.known is not None:
+            self._has_chunk_ended = True
             return  # this is what stands for it
         length = find(headers, b"content-length")
         response.length = None if length is None else int(length)
         response.headers = headers
         response.status = status
+        self._has_chunk_ended = length is None and find(headers, b"transfer-encoding") == b"chunked"
         if self._skips_body:
             # llhttp cannot be told that no body follows: stop it here and give the connection up
             response.complete = True
@@ -165,8 +188,17 @@ class Reader:
         self.unheard = 0
         self.response.pieces.append(content)  # type: ignore[union-attr]  # set while an answer is read
 
+    def on_chunk_header(self) -> None:
+        """A size has come."""
+        self._has_chunk_ended = False
+
+    def on_chunk_complete(self) -> None:
+        """A chunk has ended, with its line end."""
+        self._has_chunk_ended = True
+
     def on_message_complete(self) -> None:
         """The end of the answer, or of an interim one."""
+        self._has_chunk_ended = False
         if self.response.status:  # type: ignore[union-attr]
             self.response.complete = True  # type: ignore[union-attr]
 
