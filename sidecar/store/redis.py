@@ -21,6 +21,7 @@ from redis.asyncio.connection import ConnectionPool, SSLConnection, UnixDomainSo
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 
 from sidecar.core.lua_fleet import LUA_ALIVE, LUA_SAVE
 from sidecar.core.lua_ledger import LUA_LEDGER
@@ -80,6 +81,23 @@ class StoreFailed(Exception):
         self.reason = reason
 
 
+class _Credentials(CredentialProvider):
+    """What a new connection says of itself: the password as it is by then."""
+
+    def __init__(self, user: str | None, store: RedisStore) -> None:
+        self._user = user
+        self._store = store
+
+    def get_credentials(self) -> Any:
+        password = self._store.password
+        if self._user is not None:
+            return self._user, password or ""
+        return () if password is None else (password,)
+
+    async def get_credentials_async(self) -> Any:
+        return self.get_credentials()
+
+
 class RedisStore:
     """One sidecar's way to the ledger. `member`: its name there; `prefix`: of all keys."""
 
@@ -88,7 +106,8 @@ class RedisStore:
         self.member = member
         self.channels = f"{prefix}:alive:"
         self._prefix = prefix
-        self._client = _client(url, password)
+        self.password = password  # of connections made from now on
+        self._client = _client(url, _Credentials(url.user, self))
         self._listening: _Listening | None = None
         self._is_cluster = url.kind == "+cluster"
         self._known: dict[str, str] = {}  # the hash of each script that the server has
@@ -196,10 +215,10 @@ def _sha(script: str) -> str:
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
-def _client(url: StoreUrl, password: str | None) -> _Client:
+def _client(url: StoreUrl, credentials: _Credentials) -> _Client:
     """The client for that form of URL. It tries nothing again by itself: how long a call takes is the caller's to
     say."""
-    options: dict[str, Any] = {"password": password, "username": url.user, "retry": Retry(NoBackoff(), 0)}
+    options: dict[str, Any] = {"credential_provider": credentials, "retry": Retry(NoBackoff(), 0)}
     if url.kind == "+cluster":
         nodes = [ClusterNode(host, port) for host, port in url.hosts]
         return cast(_Client, RedisCluster(startup_nodes=nodes, ssl=url.is_tls, max_connections=_CONNECTIONS, **options))
