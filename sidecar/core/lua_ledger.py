@@ -134,6 +134,13 @@ local function reserved(at)
   return sums
 end
 
+local function give_all_back()
+  for _, spec in ipairs(order) do
+    refund(spec, me.out[spec.id], now)
+    me.out[spec.id] = 0
+  end
+end
+
 -- what is missing of a cumulated need, or nil when nothing is
 local function missing(total)
   local add, is_any = {}, false
@@ -223,16 +230,14 @@ if not is_late then
   if closed then
     grants.next = closed
     me.needs = nil
+    give_all_back()  -- or whoever still holds something would send a probe of its own
   else
     serve_ahead(serve_waiting(), active)
   end
   me.charged, me.part, me.lent = nil, nil, nil
   grants.n = active
   if call.bye == 1 then
-    for _, spec in ipairs(order) do
-      refund(spec, me.out[spec.id], now)
-      me.out[spec.id] = 0
-    end
+    give_all_back()
     q.m[call.m] = nil
   end
   q.last = now

@@ -88,13 +88,13 @@ class _Credentials(CredentialProvider):
         self._user = user
         self._store = store
 
-    def get_credentials(self) -> Any:
+    def get_credentials(self) -> tuple[str, ...]:  # type: ignore[override]  # none at all is possible as well
         password = self._store.password
         if self._user is not None:
             return self._user, password or ""
         return () if password is None else (password,)
 
-    async def get_credentials_async(self) -> Any:
+    async def get_credentials_async(self) -> tuple[str, ...]:  # type: ignore[override]
         return self.get_credentials()
 
 

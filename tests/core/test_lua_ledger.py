@@ -98,6 +98,19 @@ def test_F3_two_hundred_on_thirty_a_minute_waste_nothing_and_starve_nobody(ledge
     assert served == names[: len(served)]
 
 
+def test_F3_whoever_holds_something_at_a_cooldown_sends_no_probe_of_its_own(ledger):
+    """What two hold when one is told to wait is taken back; at the end one of them has one request."""
+    epoch = ledger.ask("a")["e"]
+    ledger.now += 2_000_000
+    for name in "ab":
+        assert held(ledger.ask(name, 2, epoch=epoch, x=5)) == 5
+    assert held(ledger.ask("a", 3, epoch=epoch, c=2_000_000, g="cooling")) == 0
+    assert held(ledger.ask("b", 3, epoch=epoch, needs=[0, 0])) == 0
+    ledger.now += 2_100_000
+    replies = [ledger.ask(name, 4, epoch=epoch, needs=[0, 0], g="cooling") for name in "ab"]
+    assert [(held(reply), reply["g"]) for reply in replies] == [(1, "mine"), (0, "probing")]
+
+
 def outage(seconds, limit, count):
     """As a lease tells it: what all shares had in so long."""
     return Outage(int(seconds * 1e6), {RPM: -(-9 * limit * int(seconds * 1000) // 600_000)}, count)

@@ -14,6 +14,7 @@ import trustme
 from sidecar.core.lease_call import Batch, Call, encode
 from sidecar.core.store_url import parse
 from sidecar.store.redis import RedisStore, StoreFailed
+from tests.rig import until
 from tests.servers import RedisServer, free_port, tcp_command
 
 WATCHDOG_S = 40
@@ -61,7 +62,11 @@ def certified(folder):
 
 
 # in a process of its own: which authorities are trusted is read from the environment
-_TLS = "import asyncio, sys; from tests.store import test_redis_forms as t; asyncio.run(t.does_it_all(t.store(sys.argv[1])))"
+_TLS = """
+import asyncio, sys
+from tests.store import test_redis_forms as forms
+asyncio.run(forms.does_it_all(forms.store(sys.argv[1])))
+"""
 
 
 def test_F3_over_tls_with_an_authority_from_the_environment(tmp_path, port):
@@ -83,6 +88,11 @@ async def test_F2_a_certificate_of_an_unknown_authority_is_refused(tmp_path, por
         assert failed.value.reason == "connection"
 
 
+async def _until_it_fails(opened):
+    while True:
+        await opened.alive()
+
+
 async def test_F2_the_password_of_the_moment_opens_new_connections():
     with RedisServer("--requirepass", "old") as server:
         server.password = "old"
@@ -94,8 +104,7 @@ async def test_F2_the_password_of_the_moment_opens_new_connections():
             assert await opened.alive() == (1, 0)  # what is open stays open
             server.call("CLIENT", "KILL", "TYPE", "normal")
             with pytest.raises(StoreFailed) as failed:
-                while True:
-                    await opened.alive()
+                await _until_it_fails(opened)
             assert failed.value.reason in ("password", "connection")
             opened.password = "new"
             await opened.forget()
@@ -117,8 +126,7 @@ async def test_F3_over_a_cluster_of_two(port):
         tcp_command(first, "CLUSTER", "MEET", "127.0.0.1", str(second), bus)
         async with asyncio.timeout(WATCHDOG_S):
             for each in (first, second):
-                while b"cluster_state:ok" not in tcp_command(each, "CLUSTER", "INFO"):
-                    await asyncio.sleep(0)
+                await until(lambda each=each: b"cluster_state:ok" in tcp_command(each, "CLUSTER", "INFO"), WATCHDOG_S)
             await does_it_all(store(f"redis+cluster://127.0.0.1:{second}"))
         assert all(tcp_command(each, "DBSIZE") != b":0\r\n" for each in (first, second))
 
@@ -130,7 +138,7 @@ async def test_F2_a_sentinel_names_the_store_and_the_next_one(tmp_path, port):
     text += "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n"
     (tmp_path / "sentinel.conf").write_text(text)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(RedisServer("--port", str(first)))
+        stack.enter_context(RedisServer("--port", str(first), "--repl-diskless-sync-delay", "0"))
         more = ("--replicaof", f"127.0.0.1 {first}", "--repl-diskless-sync-delay", "0")
         stack.enter_context(RedisServer("--port", str(second), *more))
         stack.enter_context(RedisServer.sentinel(tmp_path / "sentinel.conf"))
@@ -138,15 +146,12 @@ async def test_F2_a_sentinel_names_the_store_and_the_next_one(tmp_path, port):
         async with asyncio.timeout(WATCHDOG_S):
             assert await opened.alive() == (1, 0)
             await opened.save({"one": b"1"}, ())
-            while b"slave0" not in tcp_command(watching, "INFO", "sentinel") and not await _has_replica(watching):
-                await asyncio.sleep(0)
-            while tcp_command(second, "HLEN", "sidecar:{*}:rows") != b":1\r\n":
-                await asyncio.sleep(0)
-            while not tcp_command(watching, "SENTINEL", "FAILOVER", "main").startswith(b"+OK"):
-                await asyncio.sleep(0)
+            await until(lambda: tcp_command(second, "HLEN", "sidecar:{*}:rows") == b":1\r\n", WATCHDOG_S)
+            # said again until it knows the replica
+            await until(lambda: tcp_command(watching, "SENTINEL", "FAILOVER", "main").startswith(b"+OK"), WATCHDOG_S)
             address = str(second).encode()
-            while address not in tcp_command(watching, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"):
-                await asyncio.sleep(0)
+            named = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")
+            await until(lambda: address in tcp_command(watching, *named), WATCHDOG_S)
             while True:
                 with contextlib.suppress(StoreFailed):
                     count, revision = await opened.alive()
@@ -156,7 +161,3 @@ async def test_F2_a_sentinel_names_the_store_and_the_next_one(tmp_path, port):
             assert (count, revision) == (1, 1)
             assert (await opened.load()).rows == {"one": b"1"}
             await opened.close()
-
-
-async def _has_replica(watching):
-    return b"slaves=1" in tcp_command(watching, "INFO", "sentinel")
