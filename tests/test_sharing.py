@@ -62,9 +62,9 @@ def empty_server():
         yield running
 
 
-def at_least(found, count):
+def at_least(rigs, count):
     """How many have to be served: nothing is said of it where this machine was so busy that the store took 50 ms."""
-    return 0 if any(sharing(rig).counters.outages for rig in found.members) else count
+    return 0 if any(sharing(rig).counters.outages for rig in rigs) else count
 
 
 async def statuses(rigs, each):
@@ -144,7 +144,7 @@ async def test_F3_together_exactly_the_limit(tmp_path, empty_server):
     ):
         await warm(found)
         seen = await statuses(found.members, 15)
-        assert at_least(found, 29) <= seen[200] <= 31
+        assert at_least(found.members, 29) <= seen[200] <= 31
         assert never_refused(found) == seen[200] + 1
         state = await share(found.members[0])
         assert (state["mode"], state["replicas"]) == ("shared", 4)
@@ -183,19 +183,22 @@ async def test_F3_a_dead_peer_takes_no_more_than_its_lease_with_it(tmp_path, ser
         # a peer takes a lease of five, and is never heard of again
         server.call("EVAL", LUA_LEDGER, "2", "sidecar:{groq/a}", "sidecar:{groq/a}:m", encode(LEASE).decode())
         seen = await statuses(found.members, 40)
-        assert at_least(found, 23) <= seen[200] <= 25
+        assert at_least(found.members, 23) <= seen[200] <= 25
         assert never_refused(found) == seen[200] + 1
 
 
 async def test_F3_nothing_is_left_behind_at_the_end(tmp_path, server):
     """A lease of which a part was not spent: all of it is back when its holder has stopped."""
-    async with asyncio.timeout(WATCHDOG_S), fleet(tmp_path, configuration(server), groq(rpm=30), 2) as found:
+    async with (
+        asyncio.timeout(WATCHDOG_S),
+        fleet(tmp_path, configuration(server, patience="1s"), groq(rpm=30), 2) as found,
+    ):
         await warm(found)
         first, second = found.members
         assert (await statuses([first], 5)) == {200: 5}
         await found.remove(first)
         seen = await statuses([second], 40)
-        assert seen[200] >= at_least(found, 24)
+        assert seen[200] >= at_least([first, second], 24)
         assert never_refused(found) == 6 + seen[200]
 
 
@@ -207,7 +210,7 @@ async def test_F4_a_replica_that_joins_starts_with_nothing(tmp_path, server):
         for _ in range(8):
             await found.add()
         more = await statuses(found.members, 5)
-        assert at_least(found, 29) <= seen[200] + more[200] <= 33
+        assert at_least(found.members, 29) <= seen[200] + more[200] <= 33
         assert never_refused(found) == seen[200] + more[200] + 1
         await until(lambda: all(sharing(rig).replicas == 10 for rig in found.members))
 

@@ -125,8 +125,9 @@ async def test_F3_over_a_cluster_of_two(port):
         bus = tcp_command(second, "CONFIG", "GET", "cluster-port").split(b"\r\n")[-2].decode()
         tcp_command(first, "CLUSTER", "MEET", "127.0.0.1", str(second), bus)
         async with asyncio.timeout(WATCHDOG_S):
-            for each in (first, second):
-                await until(lambda each=each: b"cluster_state:ok" in tcp_command(each, "CLUSTER", "INFO"), WATCHDOG_S)
+            state = "CLUSTER", "INFO"
+            await until(lambda: b"cluster_state:ok" in tcp_command(first, *state), WATCHDOG_S)
+            await until(lambda: b"cluster_state:ok" in tcp_command(second, *state), WATCHDOG_S)
             await does_it_all(store(f"redis+cluster://127.0.0.1:{second}"))
         assert all(tcp_command(each, "DBSIZE") != b":0\r\n" for each in (first, second))
 
