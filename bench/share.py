@@ -40,8 +40,8 @@ _PATIENCE_NS = SECOND
 _LATE_S = 0.05
 _WARM_S = 5.0  # the first start of a ledger, and the bucket that is full at the start
 _ABOUT = """
-All in one process, asking included. Where less than 100 % of the limit was asked for the machine was too busy to ask, and
-what was served says nothing of the ledger; `share_lost` then means that this process came too late to its own replies.
+All in one process, asking included. Where less than 100 % of the limit was asked for, the machine was too busy to ask,
+and what was served says nothing of the ledger; `share_lost` then means that this process came too late to its replies.
 
 """
 _SIZE = Size(0, None, 1, 0)
@@ -180,7 +180,8 @@ async def _run(count: int, seconds: float, url: str | None, stopped: tuple[int, 
         os.kill(stopped[0], signal.SIGCONT)
     await asyncio.gather(*asking)
     outcome = Outcome(
-        count, seconds, sum(m.asked for m in members) - asked, provider.served - served, provider.refused, sum(m.calls for m in members) - calls,
+        count, seconds, sum(m.asked for m in members) - asked,
+        provider.served - served, provider.refused, sum(m.calls for m in members) - calls,
         [wait for m in members for wait in m.waits_ns], [event for m in members for event in m.events],
     )  # fmt: skip
     for member in members:
@@ -244,7 +245,8 @@ def main() -> int:
     finally:
         server.kill()
         server.wait()
-    head = ("sidecars", "asked, of the limit", "served", "of the limit", "of one alone", "refused by the provider", "store calls per request",
+    head = ("sidecars", "asked, of the limit", "served", "of the limit", "of one alone", "refused by the provider",
+            "store calls per request",
             "admission p50 / p99, ms", "events")  # fmt: skip
     text = heading("One quota over many sidecars", {}, began) + _ABOUT + table(head, rows)
     print(text)
