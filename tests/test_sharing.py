@@ -317,6 +317,26 @@ async def test_F2_a_store_that_refuses_is_out_of_reach(tmp_path, server, words, 
         assert (await statuses([rig], 2)) == {200: 2}
 
 
+async def test_F2_another_password_in_its_file_is_taken_up(tmp_path, server):
+    """The store has another one, and what was connected is not any more: it is back when the file has it too."""
+    file = tmp_path / "password"
+    file.write_text("old")
+    server.call("CONFIG", "SET", "requirepass", "old")
+    server.password = "old"
+    config = configuration(server, "{rpm: 6000}", f", password: {{file: {file}}}", patience="5s")
+    async with asyncio.timeout(WATCHDOG_S), fleet(tmp_path, config, groq(rpm=6000), 1) as found:
+        await warm(found)
+        (rig,) = found.members
+        server.call("CONFIG", "SET", "requirepass", "new")
+        server.password = "new"
+        server.call("CLIENT", "KILL", "TYPE", "normal")
+        await until(lambda: "password" in sharing(rig).counters.failures)
+        file.write_text("new")
+        await told(rig, "share_back")  # the file is looked at by itself
+        assert "restart_needed" not in events(rig)
+        assert (await statuses([rig], 2)) == {200: 2}
+
+
 async def test_F3_a_cooldown_stops_the_others(tmp_path, server):
     """One is told to wait: the others, who were not, do not call."""
     config = configuration(server, "{rpm: 600}")
