@@ -107,7 +107,7 @@ class RedisStore:
         self.channels = f"{prefix}:alive:"
         self._prefix = prefix
         self.password = password  # of connections made from now on
-        self._client = _client(url, _Credentials(url.user, self))
+        self._client, self._others = _client(url, _Credentials(url.user, self))
         self._listening: _Listening | None = None
         self._is_cluster = url.kind == "+cluster"
         self._known: dict[str, str] = {}  # the hash of each script that the server has
@@ -154,7 +154,8 @@ class RedisStore:
             async with asyncio.timeout(_ROWS_S):
                 if self._listening is not None:
                     await self._listening.aclose()
-                await self._client.aclose()
+                for client in (self._client, *self._others):
+                    await client.aclose()
 
     async def _listen(self) -> None:
         """Hold a connection that ends with this process: by it the script tells the dead from the unreachable."""
@@ -215,18 +216,19 @@ def _sha(script: str) -> str:
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
-def _client(url: StoreUrl, credentials: _Credentials) -> _Client:
-    """The client for that form of URL. It tries nothing again by itself: how long a call takes is the caller's to
-    say."""
+def _client(url: StoreUrl, credentials: _Credentials) -> tuple[_Client, list[_Client]]:
+    """The client for that form of URL, and those that it asks where the store is. It tries nothing again by itself:
+    how long a call takes is the caller's to say."""
     options: dict[str, Any] = {"credential_provider": credentials, "retry": Retry(NoBackoff(), 0)}
     if url.kind == "+cluster":
         nodes = [ClusterNode(host, port) for host, port in url.hosts]
-        return cast(_Client, RedisCluster(startup_nodes=nodes, ssl=url.is_tls, max_connections=_CONNECTIONS, **options))
+        cluster = RedisCluster(startup_nodes=nodes, ssl=url.is_tls, max_connections=_CONNECTIONS, **options)
+        return cast(_Client, cluster), []
     options |= {"db": url.db}
     if url.kind == "+sentinel":
         about = {"ssl": url.is_tls, "socket_timeout": _ROWS_S}
         watched = Sentinel(list(url.hosts), sentinel_kwargs=about, ssl=url.is_tls, **options)  # type: ignore[no-untyped-call]
-        return cast(_Client, watched.master_for(url.service))
+        return cast(_Client, watched.master_for(url.service)), cast(list[_Client], list(watched.sentinels))
     options |= {"max_connections": _CONNECTIONS}
     if url.path:
         options |= {"connection_class": UnixDomainSocketConnection, "path": url.path}
@@ -235,4 +237,4 @@ def _client(url: StoreUrl, credentials: _Credentials) -> _Client:
         options |= {"host": host, "port": port}
     if url.is_tls:
         options |= {"connection_class": SSLConnection, "ssl_min_version": ssl.TLSVersion.TLSv1_2}
-    return cast(_Client, redis.Redis.from_pool(ConnectionPool(**options)))
+    return cast(_Client, redis.Redis.from_pool(ConnectionPool(**options))), []
