@@ -26,6 +26,7 @@ from sidecar.core.entrance import Entrance
 from sidecar.core.limits import MINUTE, SECOND
 from sidecar.core.metrics_table import PARTS
 from sidecar.core.roster import Roster
+from sidecar.core.secret import Secret
 from sidecar.core.sharing import Status as ShareStatus
 from sidecar.core.state import State
 from sidecar.core.status import status_of
@@ -162,6 +163,8 @@ class Sidecar:
         self._gateway.reload(prepared.snapshot)
         self._observer.reload()
         self._gateway.cache = self._answers.configure(prepared.config, prepared.rules.tokens)
+        if self._leasing is not None:
+            self._leasing.know(_revealed(prepared.share_password))
         self._entrance.replace(prepared.rules)
         self._admin_entrance.replace(admin_rules(prepared))
         self._seen = prepared.seen
@@ -240,6 +243,9 @@ def _leasing(prepared: Prepared, roster: Roster, clock: Clock, tell: Callable[[s
     from sidecar.leasing import Leasing  # with the client of the store
     from sidecar.store.redis import RedisStore
 
-    password = None if prepared.share_password is None else prepared.share_password.reveal()
-    store = RedisStore(url, share.url, share.prefix, os.urandom(8).hex(), password)
+    store = RedisStore(url, share.url, share.prefix, os.urandom(8).hex(), _revealed(prepared.share_password))
     return Leasing(roster, store, share.replicas, clock, tell)
+
+
+def _revealed(secret: Secret | None) -> str | None:
+    return None if secret is None else secret.reveal()

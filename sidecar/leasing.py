@@ -26,7 +26,8 @@ from sidecar.store.redis import RedisStore, StoreFailed
 GIVE_UP_S = 0.05  # of a call that a request may wait for
 _ALIVE_S = 1.0  # of a sign of life, for which nobody waits
 _ALIVE_NS = SECOND  # between two of them
-_AGAIN_NS = SECOND // 4  # between two while the store is out of reach
+_AGAIN_NS = SECOND // 4  # between two while the store is out of reach; less at first:
+_SOON_NS = SECOND // 64  # one late reply is no outage
 _LATE_NS = SECOND // 200  # a loop that is so much late itself says nothing of the store
 _AT_ONCE = 16  # calls under way
 _BUSY_NS = SECOND // 100  # until the next look when there are more
@@ -57,13 +58,19 @@ class Leasing:
         self._timers: dict[Lease, tuple[int, Timer]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._alive_timer: Timer | None = None
+        self._is_signing = False
         self._is_stopped = False
+        self._again_ns = _SOON_NS
         roster.ledger.opened = self._opened
 
     def start(self, room: Room) -> None:
         """Meet the store, and begin; nobody waits for it. `room`: whom to tell when more can be had."""
         self._room = room
         self._sign_again()
+
+    def know(self, password: str | None) -> None:
+        """The store's password as it is now; for connections that are made from here on."""
+        self._store.password = password
 
     async def stop(self) -> None:
         """Give back everything that is held, and leave."""
@@ -165,18 +172,25 @@ class Leasing:
                 self.sharing.counters.calls += 1
                 count, revision = await self._store.alive()
         except (StoreFailed, TimeoutError) as error:
+            await self._store.forget()
             self._fail(error)
         else:
             self.sharing.note_members(count)
             self._recover()
             await self._exchange(revision)
         finally:
-            if not self._is_stopped:
-                pause_ns = _AGAIN_NS if self.sharing.is_static else _ALIVE_NS
-                next_ns = self._clock.now_ns() + pause_ns
-                self._alive_timer = self._clock.call_at(next_ns, self._sign_again)
+            self._is_signing = False
+            self._sign_in(self._soon() if self.sharing.is_static else _ALIVE_NS)
+
+    def _sign_in(self, pause_ns: int) -> None:
+        """The next sign of life; of one that is under way the end decides."""
+        if self._alive_timer is not None:
+            self._alive_timer.cancel()
+        if not self._is_stopped and not self._is_signing:
+            self._alive_timer = self._clock.call_at(self._clock.now_ns() + pause_ns, self._sign_again)
 
     def _sign_again(self) -> None:
+        self._is_signing = True
         self._run(self._give_sign())
 
     async def _exchange(self, revision: int) -> None:
@@ -199,11 +213,14 @@ class Leasing:
         was_static = self.sharing.is_static
         self._say(self.sharing.fail(reason, str(error) or "no answer", self._clock.now_ns()))
         if not was_static:
-            self._run(self._store.forget())
+            self._again_ns = _SOON_NS
             self._poke_all()
-            if self._alive_timer is not None:
-                self._alive_timer.cancel()
-                self._alive_timer = self._clock.call_at(self._clock.now_ns() + _AGAIN_NS, self._sign_again)
+            self._sign_in(self._soon())
+
+    def _soon(self) -> int:
+        """Until the next sign of life while the store is out of reach."""
+        pause_ns, self._again_ns = self._again_ns, min(2 * self._again_ns, _AGAIN_NS)
+        return pause_ns
 
     def _recover(self) -> None:
         news = self.sharing.recover(self._clock.now_ns())

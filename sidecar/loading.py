@@ -110,7 +110,8 @@ def watched(config: Config | None, path: str | None) -> tuple[str, ...]:
     """The files whose change calls for loading again."""
     keys = [key.file for provider in config.providers for key in provider.keys] if config else []
     tokens = [token.file for token in config.auth.tokens] if config else []
-    return tuple(dict.fromkeys(name for name in (path, *keys, *tokens) if name is not None))
+    passwords = [config.share.password.file] if config and config.share.password else []
+    return tuple(dict.fromkeys(name for name in (path, *keys, *tokens, *passwords) if name is not None))
 
 
 def fingerprint(paths: Iterable[str]) -> tuple[tuple[int, int, int, int] | None, ...]:

@@ -63,9 +63,9 @@ async def pump(clock: FakeClock, awaited: Awaitable[T]) -> T:
         task.cancel()
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool], watchdog_s: float = WATCHDOG_S) -> None:
     """Wait, turn by turn of the loop, until the condition holds."""
-    async with asyncio.timeout(WATCHDOG_S):
+    async with asyncio.timeout(watchdog_s):
         while not condition():
             await settle(1)
 

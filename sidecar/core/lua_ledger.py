@@ -9,6 +9,7 @@ KEYS: the account's hash, the quota's row (both of one hash tag). ARGV: the call
 Refuses to know keys, models, and what a request is.
 """
 
+from sidecar.core.lua_outage import LUA_OUTAGE
 from sidecar.core.lua_windows import LUA_WINDOWS
 
 _MEMBERS = r"""
@@ -22,7 +23,7 @@ local REMEMBERED = 8            -- requests of one sidecar that wait: those behi
 local KEPT = 48 * 3600 * 1000   -- ms without a call after which all windows are whole anyway
 
 local call = cjson.decode(ARGV[1])
-local time = redis.call('TIME')
+local time = @CLOCK@
 local unix = time[1] * SECOND + time[2]
 
 local known = redis.call('HMGET', KEYS[1], 'epoch', 'base', 'quiet', 'lost')
@@ -97,26 +98,6 @@ local function settle()
   me.at, me.seen = now, now
 end
 
-local function take_in_outage()
-  local outage = call.o
-  if not outage then return end
-  local began = now - outage.d
-  local was_charged = me.charged and me.charged > began
-  if q.assumed_at and q.assumed_at > began or q.last < began + SECOND then
-    -- nobody came through: the shares of all are spent, once
-    local before = q.assumed_at and q.assumed_at > began and q.assumed or {}
-    q.assumed, q.assumed_at = q.assumed_at and q.assumed_at > began and q.assumed or {}, now
-    for id, amount in pairs(outage.w) do
-      if specs[id] then spend(specs[id], math.ceil(amount - (before[id] or 0))) end
-      q.assumed[id] = math.max(amount, before[id] or 0)
-    end
-  elseif not was_charged then
-    for id, amount in pairs(outage.w) do
-      if specs[id] then spend(specs[id], math.ceil(amount / outage.n)) end
-    end
-  end
-end
-
 local function learn()
   for id, amount in pairs(call.t) do
     local spec = specs[id]
@@ -132,30 +113,6 @@ local function learn()
     if call.g == 'open' then q.gate, q.probe = 'open', nil
     elseif call.g == 'cooling' then q.probe = nil end
   end
-end
-
--- who calls no more is forgotten when its connection is gone; else it may live on its static share, out of reach
-local function look_after()
-  local members = 0
-  for _ in pairs(q.m) do members = members + 1 end
-  local active = 0
-  for name, each in pairs(q.m) do
-    if name == call.m or now - each.seen <= SEEN then
-      active = active + 1
-    elseif redis.call('PUBSUB', 'NUMSUB', call.p .. name)[2] == 0 then
-      q.m[name] = nil
-    else
-      local since = math.max(each.charged or 0, each.seen)
-      each.part = each.part or {}
-      for _, spec in ipairs(order) do
-        local amount = 0.9 * spec.limit / members * (now - since) / spec.span + (each.part[spec.id] or 0)
-        spend(spec, math.floor(amount))
-        each.part[spec.id] = amount - math.floor(amount)
-      end
-      each.charged, each.needs = now, nil
-    end
-  end
-  return active
 end
 """
 
@@ -175,6 +132,13 @@ local function reserved(at)
     end
   end
   return sums
+end
+
+local function give_all_back()
+  for _, spec in ipairs(order) do
+    refund(spec, me.out[spec.id], now)
+    me.out[spec.id] = 0
+  end
 end
 
 -- what is missing of a cumulated need, or nil when nothing is
@@ -266,16 +230,14 @@ if not is_late then
   if closed then
     grants.next = closed
     me.needs = nil
+    give_all_back()  -- or whoever still holds something would send a probe of its own
   else
     serve_ahead(serve_waiting(), active)
   end
-  me.charged, me.part = nil, nil
+  me.charged, me.part, me.lent = nil, nil, nil
   grants.n = active
   if call.bye == 1 then
-    for _, spec in ipairs(order) do
-      refund(spec, me.out[spec.id], now)
-      me.out[spec.id] = 0
-    end
+    give_all_back()
     q.m[call.m] = nil
   end
   q.last = now
@@ -297,4 +259,10 @@ return cjson.encode({
 })
 """
 
-LUA_LEDGER = LUA_WINDOWS + _MEMBERS + _GRANTS
+
+def script(clock: str) -> str:
+    """The whole script. `clock`: the Lua expression of the time, seconds and microseconds, as TIME returns them."""
+    return LUA_WINDOWS + _MEMBERS.replace("@CLOCK@", clock) + LUA_OUTAGE + _GRANTS
+
+
+LUA_LEDGER = script("redis.call('TIME')")

@@ -29,7 +29,6 @@ class Counters(msgspec.Struct):
     failures: dict[str, int] = {}
     outages: int = 0
     ledgers_lost: int = 0
-    waited: int = 0
 
 
 class Status(msgspec.Struct, omit_defaults=True):

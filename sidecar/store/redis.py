@@ -21,6 +21,7 @@ from redis.asyncio.connection import ConnectionPool, SSLConnection, UnixDomainSo
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 
 from sidecar.core.lua_fleet import LUA_ALIVE, LUA_SAVE
 from sidecar.core.lua_ledger import LUA_LEDGER
@@ -80,6 +81,23 @@ class StoreFailed(Exception):
         self.reason = reason
 
 
+class _Credentials(CredentialProvider):
+    """What a new connection says of itself: the password as it is by then."""
+
+    def __init__(self, user: str | None, store: RedisStore) -> None:
+        self._user = user
+        self._store = store
+
+    def get_credentials(self) -> tuple[str, ...]:  # type: ignore[override]  # none at all is possible as well
+        password = self._store.password
+        if self._user is not None:
+            return self._user, password or ""
+        return () if password is None else (password,)
+
+    async def get_credentials_async(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.get_credentials()
+
+
 class RedisStore:
     """One sidecar's way to the ledger. `member`: its name there; `prefix`: of all keys."""
 
@@ -88,7 +106,8 @@ class RedisStore:
         self.member = member
         self.channels = f"{prefix}:alive:"
         self._prefix = prefix
-        self._client = _client(url, password)
+        self.password = password  # of connections made from now on
+        self._client, self._others = _client(url, _Credentials(url.user, self))
         self._listening: _Listening | None = None
         self._is_cluster = url.kind == "+cluster"
         self._known: dict[str, str] = {}  # the hash of each script that the server has
@@ -135,7 +154,8 @@ class RedisStore:
             async with asyncio.timeout(_ROWS_S):
                 if self._listening is not None:
                     await self._listening.aclose()
-                await self._client.aclose()
+                for client in (self._client, *self._others):
+                    await client.aclose()
 
     async def _listen(self) -> None:
         """Hold a connection that ends with this process: by it the script tells the dead from the unreachable."""
@@ -196,18 +216,19 @@ def _sha(script: str) -> str:
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
-def _client(url: StoreUrl, password: str | None) -> _Client:
-    """The client for that form of URL. It tries nothing again by itself: how long a call takes is the caller's to
-    say."""
-    options: dict[str, Any] = {"password": password, "username": url.user, "retry": Retry(NoBackoff(), 0)}
+def _client(url: StoreUrl, credentials: _Credentials) -> tuple[_Client, list[_Client]]:
+    """The client for that form of URL, and those that it asks where the store is. It tries nothing again by itself:
+    how long a call takes is the caller's to say."""
+    options: dict[str, Any] = {"credential_provider": credentials, "retry": Retry(NoBackoff(), 0)}
     if url.kind == "+cluster":
         nodes = [ClusterNode(host, port) for host, port in url.hosts]
-        return cast(_Client, RedisCluster(startup_nodes=nodes, ssl=url.is_tls, max_connections=_CONNECTIONS, **options))
+        cluster = RedisCluster(startup_nodes=nodes, ssl=url.is_tls, max_connections=_CONNECTIONS, **options)
+        return cast(_Client, cluster), []
     options |= {"db": url.db}
     if url.kind == "+sentinel":
         about = {"ssl": url.is_tls, "socket_timeout": _ROWS_S}
         watched = Sentinel(list(url.hosts), sentinel_kwargs=about, ssl=url.is_tls, **options)  # type: ignore[no-untyped-call]
-        return cast(_Client, watched.master_for(url.service))
+        return cast(_Client, watched.master_for(url.service)), cast(list[_Client], list(watched.sentinels))
     options |= {"max_connections": _CONNECTIONS}
     if url.path:
         options |= {"connection_class": UnixDomainSocketConnection, "path": url.path}
@@ -216,4 +237,4 @@ def _client(url: StoreUrl, password: str | None) -> _Client:
         options |= {"host": host, "port": port}
     if url.is_tls:
         options |= {"connection_class": SSLConnection, "ssl_min_version": ssl.TLSVersion.TLSv1_2}
-    return cast(_Client, redis.Redis.from_pool(ConnectionPool(**options)))
+    return cast(_Client, redis.Redis.from_pool(ConnectionPool(**options))), []
