@@ -53,7 +53,7 @@ ARGS :=
 .PHONY: test check demo bench bench-env bench-tools guard venv lock screenshot image binary clean system
 
 test: system venv $(NODE_MADE) check
-	$(BIN)/pytest -n $(WORKERS) -m "not alone" --cov --cov-report=
+	$(BIN)/pytest -n $(WORKERS) -m "not alone" --cov --cov-report= --durations 30 --durations-min 2
 	$(BIN)/pytest -m alone --cov --cov-append
 
 check: venv
