@@ -18,6 +18,8 @@ MADE := .venv/.made
 
 # pip-tools is needed by `make lock` alone, which makes an environment of its own for it
 PIP_TOOLS := pip-tools==7.6.2
+# what our dependencies need on Python 3.11.0 to 3.11.2 alone, as Debian 12 has it: a lock made elsewhere would lack it
+OLDEST_NEEDS := 'async-timeout>=4.0.3'
 COMPILE := build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
@@ -195,7 +197,8 @@ lock:
 	$(PYTHON) -m venv --clear build/lock
 	build/lock/bin/pip install --quiet --disable-pip-version-check $(PIP_TOOLS)
 	unset PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS; \
-	$(COMPILE) --upgrade --output-file requirements.lock pyproject.toml && \
+	printf '%s\n' $(OLDEST_NEEDS) >build/lock/oldest.in && \
+	$(COMPILE) --upgrade --output-file requirements.lock pyproject.toml build/lock/oldest.in && \
 	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' | \
 	$(COMPILE) --upgrade --constraint requirements.lock --output-file requirements-dev.lock -
 
