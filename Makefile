@@ -19,8 +19,27 @@ MADE := .venv/.made
 
 # pip-tools is needed by `make lock` alone, which makes an environment of its own for it
 PIP_TOOLS := pip-tools==7.6.2
+# what our dependencies need on Python 3.11.0 to 3.11.2 alone, as Debian 12 has it: a lock made elsewhere would lack it
+OLDEST_NEEDS := 'async-timeout>=4.0.3'
 COMPILE := build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
+
+# One more than processors, for tests wait as much as they compute. What measures runs after the others, alone.
+WORKERS ?= $(shell expr $$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN) + 1)
+
+# Installs $$missing: by root on Debian and its kin, else the line that does it is printed. No service that a package
+# brings is started (policy-rc.d): the tests start their own servers, on ports of their own.
+define INSTALL
+	[ -n "$$missing" ] || exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		[ -e /usr/sbin/policy-rc.d ] || { trap 'rm -f /usr/sbin/policy-rc.d' EXIT; \
+			printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; }; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; \
+	else \
+		echo "More is needed than is installed; run this first: sudo apt-get install -y$$missing" >&2; exit 1; \
+	fi
+endef
 
 NODE_LOCK := $(wildcard tests/node/package-lock.json)
 NODE_MADE := $(NODE_LOCK:package-lock.json=node_modules/.made)
@@ -38,7 +57,8 @@ QUOTED := overhead latency stream scale footprint profiled
 .PHONY: test check demo bench bench-quoted bench-env bench-tools guard venv lock screenshot image binary clean system
 
 test: system venv $(NODE_MADE) check
-	$(BIN)/pytest --cov
+	$(BIN)/pytest -n $(WORKERS) -m "not alone" --cov --cov-report= --durations 30 --durations-min 2
+	$(BIN)/pytest -m alone --cov --cov-append
 
 check: venv
 	$(BIN)/ruff format --check .
@@ -68,19 +88,14 @@ guard: venv
 
 bench-env: bench-tools build/litellm/.made build/envoy/.made bench/node/node_modules/.made bench/portkey/node_modules/.made
 
-# What the measurements need besides Python: installed by root on Debian and its kin, else the line that does it is printed.
+# What the measurements need besides Python.
 bench-tools:
 	@missing=""; \
 	command -v wrk >/dev/null || missing="$$missing wrk"; \
 	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$$missing nginx-light"; \
 	command -v node >/dev/null || missing="$$missing nodejs"; \
 	command -v npm >/dev/null || missing="$$missing npm"; \
-	[ -n "$$missing" ] || exit 0; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
-	else \
-		echo "The measurements need more than is installed; run this first: sudo apt-get install -y$$missing" >&2; exit 1; \
-	fi
+	$(INSTALL)
 
 # An image of several platforms has no place in a local docker, so it goes to the registry that IMAGE names.
 image:
@@ -149,7 +164,7 @@ $(MADE): pyproject.toml requirements.lock requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
 
-# What the tests need besides Python. Installed by root on Debian and its kin; else the line that does it is printed.
+# What the tests need besides Python.
 system:
 	@missing=""; \
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing $(notdir $(PYTHON))-venv"; \
@@ -163,12 +178,7 @@ system:
 		command -v node >/dev/null || missing="$$missing nodejs"; \
 		command -v npm >/dev/null || missing="$$missing npm"; \
 	fi; \
-	[ -n "$$missing" ] || exit 0; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
-	else \
-		echo "The tests need more than is installed; run this first: sudo apt-get install -y$$missing" >&2; exit 1; \
-	fi
+	$(INSTALL)
 
 %/node_modules/.made: %/package-lock.json
 	cd $* && npm ci --no-audit --no-fund
@@ -193,7 +203,8 @@ lock:
 	$(PYTHON) -m venv --clear build/lock
 	build/lock/bin/pip install --quiet --disable-pip-version-check $(PIP_TOOLS)
 	unset PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS; \
-	$(COMPILE) --upgrade --output-file requirements.lock pyproject.toml && \
+	printf '%s\n' $(OLDEST_NEEDS) >build/lock/oldest.in && \
+	$(COMPILE) --upgrade --output-file requirements.lock pyproject.toml build/lock/oldest.in && \
 	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' | \
 	$(COMPILE) --upgrade --constraint requirements.lock --output-file requirements-dev.lock -
 

@@ -22,27 +22,37 @@ _USAGE = 64
 _OUR_FAULT = 70
 
 _config = click.option(
-    "--config", "path", metavar="FILE", envvar="SIDECAR_CONFIG", help="Without it: the environment's keys."
+    "--config",
+    "path",
+    metavar="FILE",
+    envvar="SIDECAR_CONFIG",
+    help="The configuration ($SIDECAR_CONFIG). Without one: the providers whose keys are in the environment.",
 )
 _loop = click.option(
-    "--loop", type=click.Choice(["uvloop", "asyncio"]), default="uvloop", show_default=True, help="Event loop."
+    "--loop", type=click.Choice(["uvloop", "asyncio"]), default="uvloop", show_default=True, help="The event loop."
 )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sidecar")
 def cli() -> None:
-    """An LLM rate-limit proxy that runs beside one application."""
+    """An LLM rate-limit proxy that runs beside one application.
+
+    `sidecar COMMAND --help` tells more of each command.
+    """
 
 
 @cli.command()
 @_config
 @_loop
-@click.option("--listen", metavar="HOST:PORT", help="Listen there, whatever the configuration says.")
-@click.option("--admin", metavar="HOST:PORT", help="Likewise for the admin port; *:8788 is every address.")
+@click.option("--listen", metavar="HOST:PORT", help="Where to listen, whatever the configuration says.")
+@click.option("--admin", metavar="HOST:PORT", help="Likewise for the admin port. *:8788 is every address.")
 @click.option("--wait-for-config", "waits", is_flag=True, help="If FILE is absent, answer 503 until it appears.")
 def serve(path: str | None, loop: str, listen: str | None, admin: str | None, waits: bool) -> None:
-    """Serve until told to stop."""
+    """Serve until told to stop.
+
+    SIGTERM lets running requests finish, a second one does not; SIGHUP reads the configuration again.
+    """
     from sidecar import serving
     from sidecar.app import Source
     from sidecar.core.config_shape import with_twin
@@ -73,11 +83,14 @@ def check(file: str | None, path: str | None) -> None:
 
 @cli.command()
 @_config
-@click.option("--admin", metavar="ADDRESS", help="Where it listens, instead of what the configuration says.")
-@click.option("--json", "as_json", is_flag=True, help="The status as it is: JSON.")
-@click.option("--watch", is_flag=True, help="Again every two seconds, until Ctrl-C.")
+@click.option("--admin", metavar="ADDRESS", help="Its admin port, instead of what the configuration says.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.option("--watch", is_flag=True, help="Print it again every two seconds, until Ctrl-C.")
 def status(path: str | None, admin: str | None, as_json: bool, watch: bool) -> None:
-    """Print what a running sidecar does now: quotas, keys, who waits, the last requests."""
+    """Print what a running sidecar does now.
+
+    Its quotas, its keys, who waits, and the last requests.
+    """
     from sidecar import watching
 
     sys.exit(watching.status(path, admin, watching.Wish(as_json, watch)))
@@ -85,9 +98,12 @@ def status(path: str | None, admin: str | None, as_json: bool, watch: bool) -> N
 
 @cli.command()
 @_config
-@click.option("--json", "as_json", is_flag=True, help="What was found, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 def doctor(path: str | None, as_json: bool) -> None:
-    """Test names, connections, certificates and keys without spending tokens, and say what to do."""
+    """Test everything a request depends on, and say what to do.
+
+    Names, connections, certificates, keys, clock, ports, files and proxies; no tokens are spent.
+    """
     from sidecar import doctor as examining
 
     sys.exit(examining.examine(path, as_json))
@@ -95,9 +111,14 @@ def doctor(path: str | None, as_json: bool) -> None:
 
 @cli.command()
 @_config
-@click.option("--shell", type=click.Choice(["sh", "fish", "powershell"]), default="sh", show_default=True)
+@click.option(
+    "--shell", type=click.Choice(["sh", "fish", "powershell"]), default="sh", show_default=True, help="For this shell."
+)
 def env(path: str | None, shell: str) -> None:
-    """Print the lines that point a shell's applications here: eval "$(sidecar env)"."""
+    """Print the lines that point applications here.
+
+    In a shell: eval "$(sidecar env)"
+    """
     from sidecar import checking
 
     sys.exit(checking.env(path, shell))
@@ -108,25 +129,41 @@ def env(path: str | None, shell: str) -> None:
 @_loop
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(path: str | None, loop: str, command: tuple[str, ...]) -> None:
-    """Start a sidecar, run COMMAND with its variables set, stop: sidecar run -- python app.py."""
+    """Start a sidecar, run COMMAND with it, stop it.
+
+    COMMAND finds the sidecar by its environment: sidecar run -- python app.py
+    """
     from sidecar import running
 
     sys.exit(running.run(path, loop, command))
 
 
 @cli.command()
-@click.option("--dialect", type=click.Choice(["groq", "cerebras", "openai", "deepinfra"]), required=True)
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=9000, show_default=True, type=click.IntRange(0, 65535))
-@click.option("--key", "keys", multiple=True, metavar="SECRET=ACCOUNT", help="A valid key; none: any is valid.")
-@click.option("--limit", "limits", multiple=True, metavar="RULE", help="As account=org-a,model=llama*,rpm=30,tpm=6000.")
-@click.option("--model", "models", multiple=True, help="A model that exists; none: any does.")
+@click.option("--dialect", type=click.Choice(["groq", "cerebras", "openai", "deepinfra"]), required=True, help="Whose.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--port", default=9000, show_default=True, type=click.IntRange(0, 65535), help="0: any.")
+@click.option(
+    "--key", "keys", multiple=True, metavar="SECRET=ACCOUNT", help="A valid key, repeatable. Without any, every key is."
+)
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="RULE",
+    help="Such as account=org-a,model=llama*,rpm=30,tpm=6000; repeatable.",
+)
+@click.option(
+    "--model", "models", multiple=True, metavar="NAME", help="A model that exists, repeatable. Without any, all do."
+)
 @click.option("--tokens", default=32, show_default=True, help="Tokens of an answer.")
 @click.option("--chunks", default=8, show_default=True, help="Pieces of a streamed answer.")
-@click.option("--latency", default=0.0, show_default=True, help="Seconds before an answer.")
-@click.option("--chunk-delay", default=0.0, show_default=True, help="Seconds between pieces.")
+@click.option("--latency", default=0.0, show_default=True, metavar="SECONDS", help="Time before an answer.")
+@click.option("--chunk-delay", default=0.0, show_default=True, metavar="SECONDS", help="Time between pieces.")
 def sim(dialect: str, host: str, port: int, **spec: Any) -> None:  # noqa: ANN401  # click passes options by name
-    """Simulate a provider: its windows, headers, error bodies, and faults on demand (POST /_sim/faults)."""
+    """Simulate a provider.
+
+    Its windows, headers and error bodies, and faults on demand (POST /_sim/faults).
+    """
     from sidecar import simulating
     from sidecar.sim.config import Pace, parse_spec
 
@@ -141,25 +178,45 @@ def sim(dialect: str, host: str, port: int, **spec: Any) -> None:  # noqa: ANN40
 @cli.command()
 @click.option("--serve", "stays", is_flag=True, help="Stay up and print the lines to paste.")
 def demo(stays: bool) -> None:
-    """Show the main job on two simulated providers with tight limits."""
+    """Show the main job on two simulated providers."""
     from sidecar import demo as show
 
     sys.exit(show.demo(stays))
 
 
 @cli.command()
-@click.option("--config", "path", metavar="FILE", envvar="SIDECAR_INJECT_CONFIG", help="Settings; without: defaults.")
-@click.option("--certificates", type=click.Choice(["self", "cert-manager", "files"]), default="self", show_default=True)
-@click.option("--certificate-dir", default="", metavar="DIR", help="tls.crt and tls.key, for the other two.")
-@click.option("--namespace", envvar="POD_NAMESPACE", required=True, help="The injector's own.")
-@click.option("--service", default="sidecar-injector", show_default=True, help="The Service that API servers call.")
-@click.option("--webhook-configuration", default="", metavar="NAME", help="Default: the service's name.")
-@click.option("--listen", default="[::]:10250", show_default=True, help="/mutate, /readyz and /healthz, with TLS.")
-@click.option("--metrics-listen", default="[::]:8080", show_default=True, help="/metrics.")
-@click.option("--linger", default="8s", show_default=True, help="How long to serve on after SIGTERM, unready.")
+@click.option(
+    "--config", "path", metavar="FILE", envvar="SIDECAR_INJECT_CONFIG", help="Its settings. Without: the defaults."
+)
+@click.option(
+    "--certificates",
+    type=click.Choice(["self", "cert-manager", "files"]),
+    default="self",
+    show_default=True,
+    help="Who makes them.",
+)
+@click.option(
+    "--certificate-dir", default="", metavar="DIR", help="Of tls.crt and tls.key, unless it makes them itself."
+)
+@click.option("--namespace", envvar="POD_NAMESPACE", required=True, metavar="NAME", help="Its own ($POD_NAMESPACE).")
+@click.option(
+    "--service",
+    default="sidecar-injector",
+    show_default=True,
+    metavar="NAME",
+    help="The Service that API servers call.",
+)
+@click.option("--webhook-configuration", default="", metavar="NAME", help="Named as the service by default.")
+@click.option(
+    "--listen", default="[::]:10250", show_default=True, metavar="HOST:PORT", help="For /mutate and health, with TLS."
+)
+@click.option("--metrics-listen", default="[::]:8080", show_default=True, metavar="HOST:PORT", help="For /metrics.")
+@click.option(
+    "--linger", default="8s", show_default=True, metavar="TIME", help="How long to serve on, unready, after SIGTERM."
+)
 @click.option("--report-uninjected", is_flag=True, help="Report pods that ask for a sidecar and have none.")
 def inject(path: str | None, **told: Any) -> None:  # noqa: ANN401  # click passes options by name
-    """Put a sidecar into pods: the admission webhook of a Kubernetes cluster."""
+    """Put sidecars into pods, as an admission webhook."""
     from sidecar import injecting
     from sidecar.core.injector_options import Told
 

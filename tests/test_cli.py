@@ -56,8 +56,9 @@ def test_wrong_usage_exits_64(words, told):
 def test_help_and_version():
     done = sidecar("--help")
     assert done.returncode == 0
-    for command in ("serve", "check", "env", "run", "sim", "demo"):
+    for command in ("serve", "check", "env", "run", "status", "doctor", "sim", "demo", "inject"):
         assert f"\n  {command} " in done.stdout
+    assert "..." not in done.stdout.partition("Commands:")[2], "a command's summary is cut off"
     assert sidecar("--version").stdout.startswith("sidecar, version ")
 
 

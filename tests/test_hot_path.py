@@ -14,6 +14,8 @@ import pytest
 from tests.hot_path import ROOT, stored
 from tests.processes import clean_environ
 
+pytestmark = pytest.mark.alone
+
 _COUNTED = {"request": 1.12, "event": 1.12}
 _FOREIGN = 1.12  # as much again on an interpreter of which no figures are kept
 _TIMED = 1.3  # sees what C code costs; wider, for on a busy machine not all code becomes dearer alike

@@ -1,15 +1,10 @@
-"""One house for all end-to-end tests of a session, and the last look at all it has said."""
+"""One house for all end-to-end tests of a session; tests/spreading.py keeps them together, and the last look last."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.e2e.house import House, groq_client, openai_client
-
-
-def pytest_collection_modifyitems(items):
-    """What looks at everything that was said comes last."""
-    items.sort(key=lambda item: item.path.name == "test_leaks.py")
 
 
 @pytest.fixture(scope="session")

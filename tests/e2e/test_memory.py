@@ -26,7 +26,7 @@ from tests.rig import KEYS
 from tests.upstream.scripted import Peer, Script, Scripted
 from tests.wire import COMPLETION, EVENTS, LAST_CHUNK, chunk, delta, providers, says, scripted
 
-pytestmark = BOTH_WAYS
+pytestmark = [BOTH_WAYS, pytest.mark.alone]
 
 MIB = 1 << 20
 STREAM = b'{"model":"m","stream":true,"messages":[{"role":"user","content":"hello"}]}'
