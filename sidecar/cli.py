@@ -227,13 +227,17 @@ def inject(path: str | None, **told: Any) -> None:  # noqa: ANN401  # click pass
 @click.option("--namespace", default="default", show_default=True, help="Where a pod is tried; none is created.")
 @click.option("--via", default="", metavar="URL", help="Of `kubectl proxy`: http://127.0.0.1:8001. Default: as a pod.")
 @click.option("--webhook-configuration", "configuration", default="sidecar-injector", show_default=True)
-@click.option("--prefix", default="sidecar.internal", show_default=True, help="Of labels, as in the settings.")
+@click.option("--prefix", default="", help="Of labels, as in the settings of the injector. Default: theirs.")
 def inject_check(namespace: str, via: str, configuration: str, prefix: str) -> None:
-    """Try whether a pod would get its sidecar, by a dry run, and say what is in the way."""
+    """Try whether a pod would get its sidecar.
+
+    By a dry run; what is in the way is named.
+    """
     from sidecar import rehearsing
+    from sidecar.core.injection_settings import PREFIX
     from sidecar.core.rehearsal import Asked
 
-    sys.exit(rehearsing.rehearse(Asked(namespace, prefix, configuration), via))
+    sys.exit(rehearsing.rehearse(Asked(namespace, prefix or PREFIX, configuration), via))
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
