@@ -31,6 +31,10 @@ def clean_environ(more: Mapping[str, str] | None = None) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT)} | dict(more or {})
 
 
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def free_port() -> int:
     """A port that is free on 127.0.0.1, and on ::1 where that exists."""
     while True:
@@ -96,7 +100,13 @@ class Running:
         self._open = 2
         STARTED.append(self)
         self.process = subprocess.Popen(
-            [*COMMAND, *words], env=clean_environ(environ), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [*COMMAND, *words],
+            env=clean_environ(environ),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # a suite that a shell runs in the background was told to ignore it, and would pass that on
+            preexec_fn=_heed_interrupts if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else None,
         )
         pipes = ((self.process.stdout, self.stdout), (self.process.stderr, self.stderr))
         self._readers = [threading.Thread(target=self._read, args=pipe, daemon=True) for pipe in pipes]
