@@ -17,11 +17,11 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar.core.access import Record
 from sidecar.core.exposition import Page
 from sidecar.core.limits import SECOND, Cost, Usage
 from sidecar.core.metrics import Live, fill
 from sidecar.core.metrics_table import PARTS
+from sidecar.core.record import Record
 from sidecar.core.roster import Roster
 from sidecar.core.tally import Tally
 from tests.core.house import NOW, live_of, roster_of
@@ -46,23 +46,12 @@ def house() -> Roster:
 
 def record(key: int) -> Record:
     """An ordinary streamed request, as it is at its end."""
-    return Record(
-        "req_1",
-        NOW,
-        b"POST",
-        b"/v1/chat/completions",
-        model="fast",
-        is_streamed=True,
-        provider="groq",
-        target_model="openai/gpt-oss-120b",
-        key=f"k{key}",
-        attempts=1,
-        ours_ns=150_000,
-        status=200,
-        outcome="ok",
-        content_ns=NOW + SECOND // 3,
-        usage=Usage(90, 10),
-    )
+    made = Record("req_1", NOW, b"POST", b"/v1/chat/completions")
+    made.model, made.is_streamed, made.attempts = "fast", True, 1
+    made.provider, made.target_model, made.key = "groq", "openai/gpt-oss-120b", f"k{key}"
+    made.status, made.outcome, made.ours_ns = 200, "ok", 150_000
+    made.content_ns, made.usage = NOW + SECOND // 3, Usage(90, 10)
+    return made
 
 
 class Parsed:

@@ -24,10 +24,11 @@ from sidecar.core.paths import Endpoint, needs_model
 from sidecar.core.ratelimit_headers import read as read_limits
 from sidecar.core.settlement import settle
 from sidecar.core.trace import End
+from sidecar.delivery import Delivery, Waits
 from sidecar.interfaces import ClientGone
 from sidecar.job import Job, Shells
 from sidecar.judging import Question, judged, read_error, unpacked
-from sidecar.relay import Delivery, Relay, Waits
+from sidecar.relay import Relay
 from sidecar.upstream.response import Response
 
 

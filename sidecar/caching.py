@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from copy import copy
 from typing import NamedTuple
 
-from sidecar.core.access import Record
 from sidecar.core.cache_counts import CacheCounts, CacheStatus, ModelCounts
 from sidecar.core.cache_entries import Entries, size_of
 from sidecar.core.cache_entry import BYPASS, MISS, Entry, Told, asked_of, entry_of, made, row_of, shared_head, told
@@ -23,6 +21,7 @@ from sidecar.core.config import Cache
 from sidecar.core.heading import Heading
 from sidecar.core.http import Request
 from sidecar.core.outcomes import Outcome
+from sidecar.core.record import Record
 from sidecar.core.shared_answer import Reader
 from sidecar.core.snapshot import Snapshot
 from sidecar.flight import Flight, Marked
@@ -211,7 +210,7 @@ class Caching:
         record = sought.record
         record.cache = "miss"
         self.counts.of(sought.call.model).misses += 1
-        flight = Flight(copy(record), self.entries.max_entry_bytes, self._grew)
+        flight = Flight(record.twin(), self.entries.max_entry_bytes, self._grew)
         under_way = self._flights.get(asked.flight)
         if under_way is None or not under_way.may_join:
             self._flights[asked.flight] = flight

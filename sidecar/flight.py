@@ -11,20 +11,14 @@ import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
-from sidecar.core.access import Record
 from sidecar.core.chunks import content
 from sidecar.core.http import Header, Lines, listed
+from sidecar.core.record import Record
 from sidecar.core.shared_answer import Reader, SharedAnswer
 from sidecar.interfaces import Reply
 
 # an error of the request itself: everyone who asks the same gets it, and nobody asks again
 _SHARED_ERRORS = frozenset({400, 404, 413, 415, 422})
-# what is each request's own, also when another one's call answered it
-_OWN = frozenset(
-    {"id", "arrived_ns", "method", "path", "number", "caller", "cache", "model", "dialect", "is_streamed", "trace"}
-)
-_TOLD = tuple(name for name in Record.__struct_fields__ if name not in _OWN)
-
 Grew = Callable[[int], bool]  # so many bytes more are held, or less; whether there is room for more
 
 
@@ -148,8 +142,7 @@ class Flight:
         is_heir = is_owner or self.owner is None
         if record is not None and is_heir and not self._is_told and (self.is_over or shared.readers == 0):
             self._is_told = True
-            for name in _TOLD:
-                setattr(record, name, getattr(self.record, name))
+            record.tell_of(self.record)
 
     def _append(self, piece: bytes) -> None:
         shared = self.shared

@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 from sidecar.attempt import Attempt
 from sidecar.caching import Caching, Sought
-from sidecar.core.access import Record
 from sidecar.core.affinity import Ownership
 from sidecar.core.answer import refusal_headers
 from sidecar.core.attempts import Attempts, Backoff, Policy, Send, Wait
@@ -24,11 +23,12 @@ from sidecar.core.http import Header, Notes, Request
 from sidecar.core.keys import Candidate
 from sidecar.core.outcomes import Outcome
 from sidecar.core.paths import Endpoint
+from sidecar.core.record import Record
 from sidecar.core.rejections import Rejections
 from sidecar.core.retry_budget import RetryBudget
 from sidecar.core.roster import Roster
 from sidecar.core.snapshot import Snapshot
-from sidecar.core.usage import Totals
+from sidecar.core.totals import Totals
 from sidecar.hedge import race
 from sidecar.interfaces import ClientGone, Clock, Reply, Traces
 from sidecar.job import Job
@@ -108,7 +108,8 @@ class Gateway:
         now_ns = self.clock.now_ns()
         self._count = number = self._count + 1
         name = f"{self._id_prefix}{number:x}"
-        record = Record(name, now_ns, request.method, request.target, number, "openai", request.caller)
+        record = Record(name, now_ns, request.method, request.target)
+        record.number, record.caller = number, request.caller
         self._budget.note_request(now_ns)
         if self.traces is not None:
             record.trace = self.traces.begin(request.headers, now_ns)
@@ -133,7 +134,9 @@ class Gateway:
 
     def _record(self, method: bytes, target: bytes, now_ns: int) -> Record:
         self._count += 1
-        return Record(f"{self._id_prefix}{self._count:x}", now_ns, method, target, number=self._count)
+        record = Record(f"{self._id_prefix}{self._count:x}", now_ns, method, target)
+        record.number = self._count
+        return record
 
     def _understood(self, snapshot: Snapshot, request: Request, record: Record) -> Call | Refusal:
         call = understand(snapshot, request, self.ownership)

@@ -6,15 +6,15 @@ from typing import Protocol
 
 import msgspec
 
-from sidecar.core.access import Record
 from sidecar.core.affinity import Ownership
 from sidecar.core.attempts import Attempts, Policy
 from sidecar.core.call import Call
 from sidecar.core.http import Request
 from sidecar.core.keys import Candidate
+from sidecar.core.record import Record
 from sidecar.core.rejections import Rejections
 from sidecar.core.snapshot import Snapshot
-from sidecar.core.usage import Totals
+from sidecar.core.totals import Totals
 from sidecar.interfaces import Clock, Reply
 from sidecar.upstream.pool import Pool
 from sidecar.waiting import WaitingRoom

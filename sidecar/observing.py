@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections import Counter
 
 from sidecar.admin.log import Event, LineLog
-from sidecar.core.access import Record, Scribe, timestamp
+from sidecar.core.access import timestamp
 from sidecar.core.activity import Activity
 from sidecar.core.config import Config
 from sidecar.core.limits import SECOND
 from sidecar.core.log_choice import LogChoice
 from sidecar.core.notices import Notices
+from sidecar.core.record import Record
 from sidecar.core.roster import Roster
+from sidecar.core.scribe import Scribe
 from sidecar.core.tally import Tally
 from sidecar.interfaces import Clock, Timer
 

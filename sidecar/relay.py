@@ -9,8 +9,6 @@ does: the caller has its status then, and a failure before the first content is 
 
 from __future__ import annotations
 
-import msgspec
-
 from sidecar.core.errors import Reason, Refusal, stream_error
 from sidecar.core.feedback import hidden_error
 from sidecar.core.http import Lines, find
@@ -20,6 +18,7 @@ from sidecar.core.sse import Tap
 from sidecar.core.usage import decoded, from_body
 from sidecar.core.usage_strip import UsageStrip
 from sidecar.core.whole_answer import flaw
+from sidecar.delivery import Delivery, Waits
 from sidecar.flowing import Flow
 from sidecar.interfaces import Clock, Reply
 from sidecar.upstream.response import Response
@@ -28,36 +27,6 @@ PING = b": ping\n\n"  # a comment, which every reader of events skips (WHATWG HT
 
 # a JSON answer larger than this (a batch of embeddings) is passed on unread: memory stays bounded (E4)
 WHOLE_MAX_BYTES = 4 << 20
-
-
-class Delivery(msgspec.Struct, frozen=True, gc=False):
-    """What became of an answer. `is_committed`: the caller has had bytes of it, so nothing else may answer.
-
-    `error`: an error found inside a 200 before anything was passed on, decoded, and `held`: all that had come until
-    then, as it came. `content_ns`: first content.
-    """
-
-    outcome: Outcome
-    is_committed: bool
-    usage: Usage | None = None
-    error: bytes | None = None
-    held: bytes = b""
-    content_ns: int | None = None
-    detail: str = ""
-    created: bytes | str | None = None  # what names the objects it created: a JSON body, or the id in a stream
-
-
-class Waits(msgspec.Struct, frozen=True, gc=False):
-    """Until when to wait for the first piece, and how long between pieces afterwards; of an answer that is read whole,
-    at the latest until `deadline_ns`.
-
-    `ping_ns`: after how much silence in a stream of events the caller is sent a comment; None: never.
-    """
-
-    first_until_ns: int
-    idle_ns: int
-    deadline_ns: int
-    ping_ns: int | None = None
 
 
 class Relay:

@@ -24,11 +24,11 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from sidecar import __version__
 from sidecar.core import spans_of
-from sidecar.core.access import Record
 from sidecar.core.candidate import Candidate
 from sidecar.core.config import Traces
 from sidecar.core.config_traces import collector
 from sidecar.core.http import Header
+from sidecar.core.record import Record
 from sidecar.core.trace import End, carrier, carrying, context_lines
 
 _PATIENCE_S = 2  # for the last spans, when a process ends

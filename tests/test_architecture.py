@@ -23,6 +23,7 @@ RANKS = [
             "gateway",
             "attempt",
             "caching",
+            "delivery",
             "flight",
             "flowing",
             "hedge",

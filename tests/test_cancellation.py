@@ -15,13 +15,13 @@ import pytest
 import trustme
 import uvloop
 
-from sidecar.core.access import Record
 from sidecar.core.breaker import State
 from sidecar.core.chunks import content
 from sidecar.core.entrance import Entrance, Rules
 from sidecar.core.http import Lines
 from sidecar.core.limits import SECOND, Cost
 from sidecar.core.quota import Quota
+from sidecar.core.record import Record
 from sidecar.core.roster import Roster
 from sidecar.core.snapshot import Snapshot
 from sidecar.gateway import Gateway

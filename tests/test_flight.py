@@ -7,16 +7,17 @@ import asyncio
 import pytest
 
 from sidecar.caching import Caching, Sought
-from sidecar.core.access import Record
 from sidecar.core.affinity import Ownership
 from sidecar.core.call import Call, understand
 from sidecar.core.config import Cache
 from sidecar.core.http import Request
 from sidecar.core.limits import Usage
+from sidecar.core.record import Record
 from sidecar.flight import Flight
 from sidecar.interfaces import ClientGone
 from tests.core.house import snapshot_of
 from tests.fakes import FakeClock, settle
+from tests.values import record as record_of
 from tests.wire import COMPLETION, delta
 
 SNAPSHOT = snapshot_of("providers:\n  - name: groq\n    keys: [{name: a, env: A}]\n")
@@ -108,7 +109,7 @@ class House:
         request = Request(b"POST", b"/v1/chat/completions", [], body)
         call = understand(SNAPSHOT, request, Ownership())
         assert isinstance(call, Call)
-        record = Record(f"req_{len(self.records)}", 0, b"POST", request.target, model="m")
+        record = record_of(f"req_{len(self.records)}", 0, b"POST", request.target, model="m")
         self.records.append(record)
         await self.caching.serve(Sought(SNAPSHOT, request, caller, record, call), self.onward)
 
@@ -237,11 +238,11 @@ class NoTrace:
 
 async def test_whoever_is_told_what_became_of_a_call_keeps_its_own_trace():
     theirs, own = NoTrace(), NoTrace()
-    call = Record("call", 1, b"POST", b"/v1/chat/completions", outcome="ok", status=200, trace=theirs)
+    call = record_of("call", 1, b"POST", b"/v1/chat/completions", outcome="ok", status=200, trace=theirs)
     flight = Flight(call, 1 << 20, lambda more: True)
     owner, late = flight.owner, flight.shared.join()
     assert owner is not None
-    heir = Record("heir", 2, b"POST", b"/v1/chat/completions", trace=own)
+    heir = record_of("heir", 2, b"POST", b"/v1/chat/completions", trace=own)
     async with asyncio.timeout(5):
         await flight.leave(owner, None)
         await flight.leave(late, heir)

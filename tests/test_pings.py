@@ -8,7 +8,8 @@ import pytest
 
 from sidecar.core.http import Lines
 from sidecar.core.limits import SECOND
-from sidecar.relay import PING, Relay, Waits
+from sidecar.delivery import Waits
+from sidecar.relay import PING, Relay
 from sidecar.sim.config import SimConfig
 from sidecar.sim.faults import Fault
 from sidecar.upstream.pool import Pool

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from sidecar.core.access import Record, timestamp
+from sidecar.core.access import timestamp
 from sidecar.core.errors import Step
 from sidecar.core.limits import SECOND
 from sidecar.core.outcomes import Outcome
+from sidecar.core.record import Record
 
 REQUESTS = 100  # that are remembered
 SECONDS = 120  # of the curves
@@ -141,9 +142,10 @@ def _shortened(record: Record) -> Record:
     """The same with names cut: of a model's name of a megabyte nothing is kept alive."""
     steps = tuple(msgspec.structs.replace(step, target=step.target[:_LONGEST]) for step in record.trail)
     model, target = record.model or "", record.target_model
-    return msgspec.structs.replace(
-        record, model=model[:_LONGEST], target_model=None if target is None else target[:_LONGEST], trail=steps
-    )
+    short = record.twin()
+    short.model, short.trail = model[:_LONGEST], steps
+    short.target_model = None if target is None else target[:_LONGEST]
+    return short
 
 
 def _shown(record: Record, ended_ns: int, number: int) -> Finished:

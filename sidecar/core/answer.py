@@ -6,12 +6,12 @@ the attempts that failed before, `-dropped`, and `x-request-id` where the provid
 
 from __future__ import annotations
 
-from sidecar.core.access import Record
 from sidecar.core.errors import Reason, Refusal, Step, render
 from sidecar.core.headers import header_lines, response_headers
 from sidecar.core.hot_answer import Known
 from sidecar.core.http import Header, find
 from sidecar.core.keys import Candidate, header_text
+from sidecar.core.record import Record
 from sidecar.core.snapshot import Key
 
 _MILLISECOND = 1_000_000

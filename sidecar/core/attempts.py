@@ -9,9 +9,7 @@ never sleeps: it returns the step to take. Backoff: exponential with full jitter
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
-
-import msgspec
+from typing import Final, NamedTuple
 
 from sidecar.core.breaker import FAULTS, Breaker
 from sidecar.core.conversation import Turn
@@ -50,18 +48,40 @@ class Backoff(NamedTuple):
     breakers: tuple[Breaker, ...] = ()
 
 
-class Policy(msgspec.Struct, frozen=True, gc=False):
+class Policy:
     """The operator's bounds for one request. `is_single`: exactly one call, whatever comes of it (B15).
     `hedge_ns`: how long a target may be silent before another is asked beside it."""
 
-    attempts: int
-    base_ns: int
-    cap_ns: int
-    ambiguous_ends: bool
-    is_single: bool
-    wait_until_ns: int
-    deadline_ns: int
-    hedge_ns: int | None = None
+    __slots__ = (
+        "ambiguous_ends",
+        "attempts",
+        "base_ns",
+        "cap_ns",
+        "deadline_ns",
+        "hedge_ns",
+        "is_single",
+        "wait_until_ns",
+    )
+
+    def __init__(  # noqa: PLR0913 - a value has as many as it has fields
+        self,
+        attempts: int,
+        base_ns: int,
+        cap_ns: int,
+        ambiguous_ends: bool,
+        is_single: bool,
+        wait_until_ns: int,
+        deadline_ns: int,
+        hedge_ns: int | None = None,
+    ) -> None:
+        self.attempts: Final = attempts
+        self.base_ns: Final = base_ns
+        self.cap_ns: Final = cap_ns
+        self.ambiguous_ends: Final = ambiguous_ends
+        self.is_single: Final = is_single
+        self.wait_until_ns: Final = wait_until_ns
+        self.deadline_ns: Final = deadline_ns
+        self.hedge_ns: Final = hedge_ns
 
 
 class Attempts:

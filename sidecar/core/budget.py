@@ -136,7 +136,7 @@ class Budget:
         return (
             limit == self._heard_text
             and then is not None
-            and then is self.heard.get(_HEADER)
+            and then == self.heard.get(_HEADER)
             and now < then[1] - _NOTED_NS
         )
 

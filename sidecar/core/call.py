@@ -6,9 +6,7 @@ to the first provider elsewhere; what names an object goes to the key that creat
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import msgspec
+from typing import Final, NamedTuple
 
 from sidecar.core import envelope as envelopes
 from sidecar.core import multipart
@@ -34,16 +32,28 @@ _MODEL_CHARS = 512
 _AUDIO_BYTES_PER_SECOND = 16_000
 
 
-class Call(msgspec.Struct, frozen=True, gc=False):
+class Call:
     """A request understood. `model` is as the caller named it; `native` is set on a provider's own surface."""
 
-    heading: Heading
-    envelope: Envelope
-    model: str | None
-    route: Route
-    size: Size
-    native: NativeSurface | None
-    plain: bytes | None = None  # the body, where it came packed and had to be read
+    __slots__ = ("envelope", "heading", "model", "native", "plain", "route", "size")
+
+    def __init__(  # noqa: PLR0913 - a value has as many as it has fields
+        self,
+        heading: Heading,
+        envelope: Envelope,
+        model: str | None,
+        route: Route,
+        size: Size,
+        native: NativeSurface | None,
+        plain: bytes | None = None,
+    ) -> None:
+        self.heading: Final = heading
+        self.envelope: Final = envelope
+        self.model: Final = model
+        self.route: Final = route
+        self.size: Final = size
+        self.native: Final = native
+        self.plain: Final = plain  # the body, where it came packed and had to be read
 
     @property
     def surface(self) -> Surface:

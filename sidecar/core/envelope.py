@@ -7,9 +7,11 @@ with the standard library's; only if that fails too is it none (design section 6
 from __future__ import annotations
 
 import json
+from typing import Final
 
 import msgspec
 
+from sidecar.core.envelope_shapes import NAME, Fields, Name, Named, Object, decode_plain
 from sidecar.core.errors import Reason, Refusal
 from sidecar.core.outline import outline
 
@@ -20,64 +22,45 @@ SEARCHED_BYTES = 4096  # of larger texts a few searches take longer than a decod
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-class Envelope(msgspec.Struct, frozen=True, gc=False):
+class Envelope:
     """What a body says about its request. Fields of a wrong type count as absent; the provider will judge them.
 
     `declared_output`: the most output tokens the caller allows. `include_usage`: stream_options.include_usage as asked.
     `references`: objects a key created that the request names. `file_bytes`: length of the files in a form.
     """
 
-    model: str | None = None
-    stream: bool = False
-    declared_output: int | None = None
-    n: int = 1
-    include_usage: bool | None = None
-    store: bool | None = None
-    references: tuple[str, ...] = ()
-    file_bytes: int = 0
+    __slots__ = ("declared_output", "file_bytes", "include_usage", "model", "n", "references", "store", "stream")
 
+    def __init__(  # noqa: PLR0913 - a value has as many as it has fields
+        self,
+        model: str | None = None,
+        stream: bool = False,
+        declared_output: int | None = None,
+        n: int = 1,
+        include_usage: bool | None = None,
+        store: bool | None = None,
+        references: tuple[str, ...] = (),
+        file_bytes: int = 0,
+    ) -> None:
+        self.model: Final = model
+        self.stream: Final = stream
+        self.declared_output: Final = declared_output
+        self.n: Final = n
+        self.include_usage: Final = include_usage
+        self.store: Final = store
+        self.references: Final = references
+        self.file_bytes: Final = file_bytes
 
-class _Name:
-    """Stands where the model does, so that the decoder calls back for each and two are noticed at no cost."""
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Envelope) and self._values() == other._values()
 
+    def __hash__(self) -> int:
+        return hash(self._values())
 
-class _StreamOptions(msgspec.Struct, gc=False):
-    include_usage: bool | None = None
+    def _values(self) -> tuple[object, ...]:
+        limits = self.declared_output, self.n, self.file_bytes
+        return self.model, self.stream, limits, self.include_usage, self.store, self.references
 
-
-class _Object(msgspec.Struct, gc=False):
-    id: str
-
-
-class _Fields(msgspec.Struct, gc=False):
-    stream: bool | None = None
-    max_completion_tokens: int | None = None
-    max_tokens: int | None = None
-    max_output_tokens: int | None = None
-    n: int | None = None
-    stream_options: _StreamOptions | None = None
-    store: bool | None = None
-    previous_response_id: str | None = None
-    conversation: str | _Object | None = None
-    input_file_id: str | None = None
-    file_id: str | None = None
-    file_ids: list[str] | None = None
-    training_file: str | None = None
-    validation_file: str | None = None
-
-
-_NAME = _Name()
-
-
-class _Named(_Fields, gc=False):
-    model: _Name = _NAME
-
-
-class _Plain(_Fields, gc=False):
-    model: str | None = None
-
-
-_decode_plain = msgspec.json.Decoder(_Plain).decode
 
 _EMPTY = Envelope()
 _DUPLICATE = Refusal(Reason.MODEL_DUPLICATE, "The body names 'model' more than once.", param="model")
@@ -104,18 +87,18 @@ def _peek(text: bytes, body: bytes) -> Envelope | Refusal:
     if len(text) <= SEARCHED_BYTES and text.count(MODEL) == 1 and ESCAPED_ASCII not in text:
         # one name alone that could be `model`: no second one to be noticed
         try:
-            plain = _decode_plain(text)
+            plain = decode_plain(text)
             return _envelope(plain, plain.model)
         except UNREADABLE:
             return _peek_leniently(body)
     models: list[object] = []
 
-    def note(_type: type, value: object) -> _Name:
+    def note(_type: type, value: object) -> Name:
         models.append(value)
-        return _NAME
+        return NAME
 
     try:
-        fields = msgspec.json.decode(text, type=_Named, dec_hook=note)
+        fields = msgspec.json.decode(text, type=Named, dec_hook=note)
     except UNREADABLE:
         return _peek_leniently(body)
     if not models:
@@ -126,7 +109,7 @@ def _peek(text: bytes, body: bytes) -> Envelope | Refusal:
     return _envelope(fields, model if isinstance(model, str) else None)
 
 
-def _envelope(fields: _Fields, model: str | None) -> Envelope:
+def _envelope(fields: Fields, model: str | None) -> Envelope:
     declared = fields.max_completion_tokens
     if declared is None:
         declared = fields.max_tokens if fields.max_tokens is not None else fields.max_output_tokens
@@ -144,7 +127,7 @@ def _envelope(fields: _Fields, model: str | None) -> Envelope:
     )
 
 
-def _references(fields: _Fields) -> tuple[str, ...]:
+def _references(fields: Fields) -> tuple[str, ...]:
     if (
         fields.previous_response_id is None
         and fields.conversation is None
@@ -158,7 +141,7 @@ def _references(fields: _Fields) -> tuple[str, ...]:
     conversation = fields.conversation
     named = (
         fields.previous_response_id,
-        conversation.id if isinstance(conversation, _Object) else conversation,
+        conversation.id if isinstance(conversation, Object) else conversation,
         fields.input_file_id,
         fields.file_id,
         fields.training_file,
@@ -200,12 +183,12 @@ def _model_name(value: object) -> str | None:
     return value if isinstance(value, str) and value == value.encode("utf-8", "ignore").decode() else None
 
 
-def _well_typed(value: dict[str, object]) -> _Fields:
+def _well_typed(value: dict[str, object]) -> Fields:
     good: dict[str, object] = {}
-    for name in _Fields.__struct_fields__:
+    for name in Fields.__struct_fields__:
         try:
-            msgspec.convert({name: value.get(name)}, _Fields)
+            msgspec.convert({name: value.get(name)}, Fields)
         except msgspec.ValidationError:
             continue
         good[name] = value.get(name)
-    return msgspec.convert(good, _Fields)
+    return msgspec.convert(good, Fields)

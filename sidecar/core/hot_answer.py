@@ -9,8 +9,7 @@ read the long way. Knows no provider; which values count is ratelimit_headers.py
 from __future__ import annotations
 
 import re
-
-import msgspec
+from typing import Final
 
 from sidecar.core.headers import is_withheld
 from sidecar.core.http import Header
@@ -81,11 +80,14 @@ class Pattern:
         return f"<Pattern of {self.content_type.decode('latin-1')}, {len(self.at)} values>"
 
 
-class Known(msgspec.Struct, frozen=True, gc=False):
+class Known:
     """A head that was recognised."""
 
-    pattern: Pattern
-    match: re.Match[bytes]
+    __slots__ = ("match", "pattern")
+
+    def __init__(self, pattern: Pattern, match: re.Match[bytes]) -> None:
+        self.pattern: Final = pattern
+        self.match: Final = match
 
     @property
     def length(self) -> int | None:

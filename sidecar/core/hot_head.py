@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-
-import msgspec
+from typing import Final
 
 from sidecar.core.http import Header, Notes
 
@@ -31,15 +30,20 @@ _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*", re.IGNORECASE)
 _BEGUN_LINE = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::[\t -~]*)?)?\r?")
 
 
-class HotHead(msgspec.Struct, frozen=True):
+class HotHead:
     """A head of the hot shape, without its content-length (see `HotHeads.read`). `is_measured`: it has one."""
 
-    method: bytes
-    target: bytes
-    headers: list[Header]
-    is_measured: bool
-    keeps_alive: bool
-    notes: Notes
+    __slots__ = ("headers", "is_measured", "keeps_alive", "method", "notes", "target")
+
+    def __init__(  # noqa: PLR0913 - a value has as many as it has fields
+        self, method: bytes, target: bytes, headers: list[Header], is_measured: bool, keeps_alive: bool, notes: Notes
+    ) -> None:
+        self.method: Final = method
+        self.target: Final = target
+        self.headers: Final = headers
+        self.is_measured: Final = is_measured
+        self.keeps_alive: Final = keeps_alive
+        self.notes: Final = notes
 
 
 Read = tuple[HotHead, int]
@@ -83,7 +87,8 @@ def _accept(method: bytes, target: bytes, headers: list[Header], *, is_whole: bo
         return None
     if not fields.keys().isdisjoint(_ODD_NAMES) or (is_whole and b"host" not in fields):
         return None
-    connection, length = fields.get(b"connection"), fields.get(b"content-length")
+    connection: bytes | None = fields.get(b"connection")
+    length = fields.get(b"content-length")
     keeps_alive = _KEEPS_ALIVE.get(connection if connection is None else connection.lower())
     if keeps_alive is None or (length is not None and not _is_length(length)):
         return None

@@ -6,9 +6,7 @@ SDKs repeat their head with every request, but for the length of the body: `Note
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import msgspec
+from typing import Final, NamedTuple
 
 Header = tuple[bytes, bytes]
 Lines = list[Header] | bytes
@@ -27,15 +25,8 @@ class Notes:
         self.admission: object = None
         self.heading: object = None
 
-    def __eq__(self, other: object) -> bool:
-        """Notes are no part of what a request is."""
-        return isinstance(other, Notes)
 
-    def __hash__(self) -> int:
-        return 0
-
-
-class Request(msgspec.Struct, frozen=True, gc=False):
+class Request:
     """One request as it arrived, its body complete.
 
     `target` is the origin-form target exactly as received (path, `?`, query), never decoded or normalised.
@@ -43,13 +34,34 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     `caller`: the name of the token it came with, None where none is asked for.
     """
 
-    method: bytes
-    target: bytes
-    headers: list[Header]
-    body: bytes
-    caller: str | None = None
-    is_measured: bool = False  # it had a content-length
-    notes: Notes = msgspec.field(default_factory=Notes)
+    __slots__ = ("body", "caller", "headers", "is_measured", "method", "notes", "target")
+
+    def __init__(  # noqa: PLR0913 - a value has as many as it has fields
+        self,
+        method: bytes,
+        target: bytes,
+        headers: list[Header],
+        body: bytes,
+        caller: str | None = None,
+        is_measured: bool = False,
+        notes: Notes | None = None,
+    ) -> None:
+        self.method: Final = method
+        self.target: Final = target
+        self.headers: Final = headers
+        self.body: Final = body
+        self.caller: Final = caller
+        self.is_measured: Final = is_measured  # it had a content-length
+        self.notes: Final = Notes() if notes is None else notes
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Request) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash((self.method, self.target, self.body))
+
+    def _values(self) -> tuple[object, ...]:
+        return self.method, self.target, self.headers, self.body, self.caller, self.is_measured
 
 
 class Origin(NamedTuple):

@@ -8,9 +8,7 @@ eight in rotation, so that the cost does not grow with their number (design sect
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
-
-import msgspec
+from typing import Final, NamedTuple
 
 from sidecar.core.backlog import Backlog
 from sidecar.core.candidate import Candidate, header_text
@@ -42,14 +40,19 @@ class Outlook(NamedTuple):
     bench_ends_ns: int | None = None  # when the first of those ends that are not called for now
 
 
-class Size(msgspec.Struct, frozen=True, gc=False):
+class Size:
     """How large a request is, before any provider's rule is applied to it."""
 
-    input_bytes: int  # of text that will be charged as prompt
-    declared_output: int | None  # max_tokens in one of its spellings
-    choices: int  # n
-    audio_seconds: int
-    kind: Kind = Kind.PROSE
+    __slots__ = ("audio_seconds", "choices", "declared_output", "input_bytes", "kind")
+
+    def __init__(
+        self, input_bytes: int, declared_output: int | None, choices: int, audio_seconds: int, kind: Kind = Kind.PROSE
+    ) -> None:
+        self.input_bytes: Final = input_bytes  # of text that will be charged as prompt
+        self.declared_output: Final = declared_output  # max_tokens in one of its spellings
+        self.choices: Final = choices  # n
+        self.audio_seconds: Final = audio_seconds
+        self.kind: Final = kind
 
 
 class Shared(NamedTuple):

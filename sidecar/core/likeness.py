@@ -44,10 +44,11 @@ class Likeness(NamedTuple):
         return self._has_text(data, start, self.tail)
 
     def _has_text(self, event: bytes, start: int, end: bytes) -> bool:
-        begin = start + len(self.before)
-        text = event[begin : -len(end)]
-        is_free = _QUOTE not in text and _BACKSLASH not in text and _LF not in text and _CR not in text
-        return is_free and begin + len(text) + len(end) == len(event)
+        begin, ends_at = start + len(self.before), len(event) - len(end)
+        if ends_at < begin:
+            return False  # what stands before and behind the text overlaps
+        text = event[begin:ends_at]
+        return _QUOTE not in text and _BACKSLASH not in text and _LF not in text and _CR not in text
 
 
 def likeness(event: bytes) -> Likeness | None:

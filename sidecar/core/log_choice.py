@@ -7,8 +7,8 @@ sequence: multiples of the golden ratio fill the interval more evenly than any d
 
 from __future__ import annotations
 
-from sidecar.core.access import Record
 from sidecar.core.outcomes import Outcome
+from sidecar.core.record import Record
 
 _BITS = 32
 _STEP = 0x9E3779B9  # 2**32 divided by the golden ratio

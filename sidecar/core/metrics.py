@@ -15,7 +15,7 @@ from sidecar.core.exposition import Family, Page
 from sidecar.core.roster import Roster
 from sidecar.core.sharing import Status as ShareStatus
 from sidecar.core.tally import Tally
-from sidecar.core.usage import Totals
+from sidecar.core.totals import Totals
 
 
 class Connections(NamedTuple):

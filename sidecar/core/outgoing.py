@@ -8,9 +8,8 @@ caller sent.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Final
 from urllib.parse import quote, unquote
-
-import msgspec
 
 from sidecar.core import body, multipart
 from sidecar.core.call import Call
@@ -27,19 +26,30 @@ _STREAMING = (Endpoint.CHAT, Endpoint.COMPLETIONS)  # whose usage comes on reque
 _OPTIONS = "stream_options"
 
 
-class Outgoing(msgspec.Struct, frozen=True, gc=False):
+class Outgoing:
     """What goes on the wire. `dropped` names the fields left out for this target.
 
     `asks_usage`: its stream will tell a usage that the caller did not ask for. `may_lose_fields`: should the target not
     take a field of it, it may be sent again without. `plain`: the body without a content coding.
     """
 
-    head: bytes
-    body: bytes
-    dropped: tuple[str, ...]
-    asks_usage: bool = False
-    may_lose_fields: bool = False
-    plain: bytes = b""
+    __slots__ = ("asks_usage", "body", "dropped", "head", "may_lose_fields", "plain")
+
+    def __init__(  # noqa: PLR0913 - a value has as many as it has fields
+        self,
+        head: bytes,
+        body: bytes,
+        dropped: tuple[str, ...],
+        asks_usage: bool = False,
+        may_lose_fields: bool = False,
+        plain: bytes = b"",
+    ) -> None:
+        self.head: Final = head
+        self.body: Final = body
+        self.dropped: Final = dropped
+        self.asks_usage: Final = asks_usage
+        self.may_lose_fields: Final = may_lose_fields
+        self.plain: Final = plain
 
 
 _Fitted = tuple[bytes, tuple[str, ...], bool]

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sidecar.core.access import Record, overhead_ns
+from sidecar.core.access import overhead_ns
 from sidecar.core.candidate import Candidate
 from sidecar.core.faults import CALLER, NONE, fault_of
 from sidecar.core.limits import SECOND, Usage
 from sidecar.core.outcomes import Outcome
+from sidecar.core.record import Record
 from sidecar.core.tally import operation
 from sidecar.core.trace import End
 

@@ -12,11 +12,12 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Generic, NamedTuple, TypeVar
 
-from sidecar.core.access import Record, overhead_ns
+from sidecar.core.access import overhead_ns
 from sidecar.core.errors import Refusal
 from sidecar.core.limits import SECOND
 from sidecar.core.outcomes import Outcome
 from sidecar.core.paths import Endpoint, Kind, resolve
+from sidecar.core.record import Record
 from sidecar.core.snapshot import Snapshot
 
 OTHER = "other"  # what is no name of ours

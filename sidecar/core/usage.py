@@ -11,71 +11,10 @@ import msgspec
 
 from sidecar.core.codings import Sealed, undone
 from sidecar.core.limits import Usage
+from sidecar.core.usage_shapes import Answer, Metadata, Reported, decode
 
 # an answer that unpacks to more is not an answer to read: memory stays bounded
 _MAX_PLAIN_BYTES = 4 << 20
-
-
-class _Details(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-
-
-class _Reported(msgspec.Struct, gc=False):
-    """`usage` in the words of OpenAI (chat, then Responses) and of Anthropic."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-    cached_tokens: int | None = None  # Together
-    prompt_cache_hit_tokens: int | None = None  # DeepSeek
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    input_tokens_details: _Details | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-
-
-class _Metadata(msgspec.Struct, gc=False, rename="camel"):
-    """`usageMetadata` of Gemini."""
-
-    prompt_token_count: int | None = None
-    tool_use_prompt_token_count: int | None = None
-    candidates_token_count: int | None = None
-    thoughts_token_count: int | None = None
-    total_token_count: int | None = None
-    cached_content_token_count: int | None = None
-
-
-class _Holder(msgspec.Struct, gc=False):
-    usage: _Reported | None = None
-
-
-class _Answer(msgspec.Struct, gc=False):
-    usage: _Reported | None = None
-    usage_metadata: _Metadata | None = msgspec.field(name="usageMetadata", default=None)
-    x_groq: _Holder | None = None
-    response: _Holder | str | None = None  # an event of the Responses API
-    message: _Holder | str | None = None  # Anthropic's first event
-
-
-class Totals(msgspec.Struct):
-    """All usage since the start, as reported. `unknown_answers`: those of which none came, never counted as 0 (I2)."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    unknown_answers: int = 0
-
-    def note(self, usage: Usage | None) -> None:
-        """One answer more."""
-        if usage is None:
-            self.unknown_answers += 1
-        else:
-            self.input_tokens += usage.input_tokens
-            self.output_tokens += usage.output_tokens
-
-
-_decode = msgspec.json.Decoder(_Answer | list[_Answer]).decode
 
 
 def from_body(body: bytes, content_encoding: bytes | None = None) -> Usage | None:
@@ -87,7 +26,7 @@ def from_body(body: bytes, content_encoding: bytes | None = None) -> Usage | Non
 def from_event(data: bytes) -> Usage | None:
     """The usage in the data of one event of a stream, or None."""
     try:
-        answer = _decode(data)
+        answer = decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if isinstance(answer, list):  # Gemini's stream as one array; the last of it counts all
@@ -101,7 +40,7 @@ def decoded(body: bytes, content_encoding: bytes) -> bytes | None:
     return None if isinstance(plain, Sealed) else plain
 
 
-def _usage(answer: _Answer) -> Usage | None:
+def _usage(answer: Answer) -> Usage | None:
     if answer.usage_metadata is not None:
         return _gemini(answer.usage_metadata)
     for holder in (answer, answer.x_groq, answer.response, answer.message):
@@ -110,7 +49,7 @@ def _usage(answer: _Answer) -> Usage | None:
     return None
 
 
-def _reported(said: _Reported) -> Usage | None:
+def _reported(said: Reported) -> Usage | None:
     if said.prompt_tokens is not None or said.completion_tokens is not None:
         details = said.prompt_tokens_details
         cached = details.cached_tokens if details is not None else said.cached_tokens or said.prompt_cache_hit_tokens
@@ -128,7 +67,7 @@ def _reported(said: _Reported) -> Usage | None:
     )
 
 
-def _gemini(said: _Metadata) -> Usage | None:
+def _gemini(said: Metadata) -> Usage | None:
     if said.prompt_token_count is None and said.total_token_count is None:
         return None
     output = (said.candidates_token_count or 0) + (said.thoughts_token_count or 0)

@@ -10,13 +10,14 @@ import sys
 import pytest
 
 from sidecar.admin.log import Event, LineLog, write_stdout
-from sidecar.core.access import Record, Scribe
+from sidecar.core.scribe import Scribe
+from tests.values import record as record_of
 
 NOW = 1_700_000_000_000_000_000
 
 
 def line(name="req_1", **fields):
-    return Scribe().line(Record(name, NOW, b"POST", b"/v1/x", **fields), NOW)
+    return Scribe().line(record_of(name, NOW, b"POST", b"/v1/x", **fields), NOW)
 
 
 def event(message="words", subject=None):

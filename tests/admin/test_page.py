@@ -13,7 +13,6 @@ import pytest
 from sidecar.admin.live import Live
 from sidecar.admin.page import StatusPage
 from sidecar.admin.server import AdminServer
-from sidecar.core.access import Record
 from sidecar.core.activity import Activity
 from sidecar.core.board import Counts, House
 from sidecar.core.config import Address
@@ -22,6 +21,7 @@ from sidecar.core.limits import SECOND
 from sidecar.edge.listening import open_sockets
 from tests.core.house import roster_of
 from tests.fakes import FakeClock, settle
+from tests.values import record as record_of
 
 LOCAL = Rules(1, 1, 1)
 ABROAD = LOCAL._replace(is_loopback_only=False, tokens={digest(b"letmein"): "token-0"})
@@ -48,7 +48,7 @@ class Admin:
 
     def end(self, number):
         now_ns = self.clock.now_ns()
-        self.activity.note(Record(f"r{number}", now_ns, b"GET", b"/", outcome="ok", status=200), now_ns)
+        self.activity.note(record_of(f"r{number}", now_ns, b"GET", b"/", outcome="ok", status=200), now_ns)
 
     async def until(self, condition):
         while not condition():

@@ -21,7 +21,7 @@ from sidecar.core.roster import Roster
 from sidecar.core.secret import Secret
 from sidecar.core.snapshot import Snapshot, Target, compile_snapshot
 from sidecar.core.tally import Tally
-from sidecar.core.usage import Totals
+from sidecar.core.totals import Totals
 from sidecar.core.windows import Calendar
 from sidecar.loading import known_from
 

@@ -7,14 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.access import Record, Scribe, line_of, timestamp
+from sidecar.core.access import line_of, timestamp
 from sidecar.core.errors import Step
 from sidecar.core.limits import SECOND, Usage
+from sidecar.core.scribe import Scribe
 from tests.core.house import NOW
+from tests.values import record as record_of
 
 
 def line(now_ns=NOW, **fields):
-    record = Record("req_1", NOW, **({"method": b"POST", "path": b"/v1/chat/completions"} | fields))
+    record = record_of("req_1", NOW, **({"method": b"POST", "path": b"/v1/chat/completions"} | fields))
     return msgspec.json.decode(msgspec.json.encode(line_of(record, now_ns)))
 
 
@@ -96,7 +98,7 @@ def test_a_method_of_any_bytes_is_shown():
 
 
 def test_one_request_is_one_line():
-    encoded = msgspec.json.encode(line_of(Record("r", NOW, b"POST", b"/", model="a\nb\r"), NOW))
+    encoded = msgspec.json.encode(line_of(record_of("r", NOW, b"POST", b"/", model="a\nb\r"), NOW))
     assert encoded.count(b"\n") == encoded.count(b"\r") == 0
 
 
@@ -126,7 +128,7 @@ MOMENTS = st.integers(0, 10**11)
 def test_the_short_way_to_a_line_says_the_same_as_the_long_one(path, names, moments, tokens, is_streamed):
     model, provider, target_model, key = names
     ours_ns, content_ns, rest_ns = moments
-    record = Record("req_1", NOW, b"POST", path, model=model, provider=provider, target_model=target_model, key=key,
+    record = record_of("req_1", NOW, b"POST", path, model=model, provider=provider, target_model=target_model, key=key,
                     is_streamed=is_streamed, attempts=1, status=200, outcome="ok", ours_ns=ours_ns,
                     content_ns=NOW + ours_ns + content_ns, usage=Usage(*tokens))  # fmt: skip
     now_ns = NOW + ours_ns + content_ns + rest_ns
@@ -142,15 +144,15 @@ def test_the_short_way_to_a_line_says_the_same_as_the_long_one(path, names, mome
 def test_a_scribe_forgets_before_it_grows():
     scribe = Scribe()
     for at in range(1000):
-        record = Record("r", NOW, b"POST", b"/%d" % at, attempts=1, status=200, outcome="ok", ours_ns=1, content_ns=NOW,
-                        usage=Usage(1, 1), key="k")  # fmt: skip
+        record = record_of("r", NOW, b"POST", b"/%d" % at, attempts=1, status=200, outcome="ok", ours_ns=1,
+                           content_ns=NOW, usage=Usage(1, 1), key="k")  # fmt: skip
         assert msgspec.json.decode(scribe.line(record, NOW))["path"] == f"/{at}"
     assert len(scribe._phrases) <= 256
 
 
 @given(model=TEXTS, moments=st.tuples(MOMENTS, MOMENTS), is_streamed=st.booleans(), wait_ns=st.sampled_from([0, 5]))
 def test_J5_so_does_the_short_way_to_the_line_of_a_hit(model, moments, is_streamed, wait_ns):
-    record = Record("req_1", NOW + moments[0], b"POST", b"/v1/x?y", model=model, is_streamed=is_streamed, status=200,
+    record = record_of("req_1", NOW + moments[0], b"POST", b"/v1/x?y", model=model, is_streamed=is_streamed, status=200,
                     outcome="ok", cache="hit", wait_ns=wait_ns)  # fmt: skip
     now_ns = record.arrived_ns + moments[1]
     expected = msgspec.json.decode(msgspec.json.encode(line_of(record, now_ns)))

@@ -5,15 +5,15 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.core.access import Record
 from sidecar.core.activity import REQUESTS, SECONDS, Activity
 from sidecar.core.errors import Step
 from sidecar.core.limits import SECOND, Usage
 from tests.core.house import NOW
+from tests.values import record as record_of
 
 
 def record(number=1, outcome="ok", status=200, **fields):
-    return Record(f"req_{number}", NOW, b"POST", b"/v1/chat/completions?x", outcome=outcome, status=status, **fields)
+    return record_of(f"req_{number}", NOW, b"POST", b"/v1/chat/completions?x", outcome=outcome, status=status, **fields)
 
 
 def test_the_last_hundred_requests_in_order_with_their_attempts():

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.access import Record
 from sidecar.core.answer import answer_headers, cleaned, redacted, refusal_headers
 from sidecar.core.errors import Reason, Refusal, Step
 from sidecar.core.limits import SECOND
 from tests.core.house import NOW, roster_of, snapshot_of, target_of
+from tests.values import record as record_of
 
 SECRET = b"secret-of-groq-a"
 TRAIL = (Step("groq/m", "a", "rate_limited", 429), Step("cerebras/m", "c", "connect_failed"))
 
 
-def record_of(**fields):
-    return Record("req_1", NOW, b"POST", b"/v1/x", attempts=2, wait_ns=1_500_000_000, **fields)
+def told(**fields):
+    return record_of("req_1", NOW, b"POST", b"/v1/x", attempts=2, wait_ns=1_500_000_000, **fields)
 
 
 def headers_of(headers, model="m", **fields):
     roster = roster_of()
     candidate = roster.keys(target_of(roster, f"groq/{model}"), NOW).candidates[0]
-    return answer_headers(headers, record_of(**fields), candidate)
+    return answer_headers(headers, told(**fields), candidate)
 
 
 OURS = [
@@ -85,13 +85,13 @@ def test_a_callers_model_adds_no_header(model, shown):
 def test_a_key_without_a_secret_hides_nothing():
     roster = roster_of("providers: [{name: ollama}]\n")
     candidate = roster.keys(target_of(roster, "ollama/m"), NOW).candidates[0]
-    assert (b"x-echo", SECRET) in answer_headers([(b"x-echo", SECRET)], record_of(), candidate)
+    assert (b"x-echo", SECRET) in answer_headers([(b"x-echo", SECRET)], told(), candidate)
 
 
 def test_A16_a_refusal_says_how_often_and_how_long_it_was_tried():
     plain = [OUR_ID, (b"x-sidecar-attempts", b"2"), (b"x-sidecar-wait-ms", b"1500")]
-    assert refusal_headers(record_of(), Refusal(Reason.RATE_LIMITED, "no", SECOND)) == plain
-    assert refusal_headers(record_of(), Refusal(Reason.RATE_LIMITED, "no", trail=TRAIL)) == [
+    assert refusal_headers(told(), Refusal(Reason.RATE_LIMITED, "no", SECOND)) == plain
+    assert refusal_headers(told(), Refusal(Reason.RATE_LIMITED, "no", trail=TRAIL)) == [
         *plain,
         (b"x-sidecar-reason", b"groq/m a: rate_limited, cerebras/m c: connect_failed"),
     ]

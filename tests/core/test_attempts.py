@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace as replaced
 
 from sidecar.core.attempts import Attempts, Backoff, Policy, Send, Wait
 from sidecar.core.breaker import IN_A_ROW, PROBE_NS, Breaker, State
@@ -15,6 +14,7 @@ from sidecar.core.outcomes import Feedback, Outcome, Scope
 from sidecar.core.retry_budget import RetryBudget
 from sidecar.core.settlement import settle
 from tests.core.house import NOW, TWO_PROVIDERS, hops_of, roster_of
+from tests.values import replaced
 
 SMALL = Size(400, None, 1, 0)
 POLICY = Policy(6, SECOND, 10 * SECOND, False, False, NOW + 20 * SECOND, NOW + 600 * SECOND)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from sidecar.core.access import Record
 from sidecar.core.activity import Activity
 from sidecar.core.board import MOST_ROWS, Counts, House, chains_of, draw, order, select
 from sidecar.core.breaker import IN_A_ROW
@@ -17,6 +16,7 @@ from sidecar.core.outcomes import Feedback, Outcome, Scope
 from sidecar.core.rows import HELD, LOW, READY, STOPPED, Stops, rows
 from sidecar.core.waits import wants
 from tests.core.house import NOW, hops_of, roster_of, target_of
+from tests.values import record as record_of
 
 TEXT = """
 providers:
@@ -75,7 +75,7 @@ def test_I3_a_row_tells_limit_remaining_reset_source_state_and_last_error(roster
         assert candidate.quota.try_admit(Cost(100, 0), NOW) is not None
     candidate.quota.learn([Reading(Axis.TOKENS, MINUTE, 6000, 5000, None, Source.HEADER)], NOW)
     activity = Activity()
-    activity.note(Record("r", NOW, b"POST", b"/", trail=(Step("groq/m", "b", "busy", 503),)), NOW - 2 * SECOND)
+    activity.note(record_of("r", NOW, b"POST", b"/", trail=(Step("groq/m", "b", "busy", 503),)), NOW - 2 * SECOND)
     row = row_of(roster, activity=activity)
     windows = {each.counts: each for each in row.windows}
     assert (windows["requests"].limit, windows["requests"].remaining, windows["requests"].source) == (20, 17, "config")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.access import Record
 from sidecar.core.errors import Step
 from sidecar.core.limits import SECOND
 from sidecar.core.log_choice import LogChoice
 from tests.core.house import NOW
+from tests.values import record as record_of
 
 
 def told(choice, number, duration_ns=0, **fields):
-    record = Record("r", NOW, b"POST", b"/", number=number, **({"outcome": "ok"} | fields))
+    record = record_of("r", NOW, b"POST", b"/", number=number, **({"outcome": "ok"} | fields))
     return choice.tells(record, NOW + duration_ns)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from sidecar.core.access import Record
 from sidecar.core.errors import Step
 from sidecar.core.exposition import Page
 from sidecar.core.limits import SECOND, Usage
@@ -12,6 +11,7 @@ from sidecar.core.metrics import fill
 from sidecar.core.metrics_traffic import PARTS
 from sidecar.core.tally import Tally
 from tests.core.house import NOW, live_of, roster_of
+from tests.values import record as record_of
 
 KEYS = 400
 
@@ -27,7 +27,7 @@ def test_I5_every_count_is_told_once_under_its_labels():
     roster = roster_of()
     tally = Tally(roster.snapshot)
     busy = (Step("cerebras/m", "c", "busy", 503),)
-    record = Record(
+    record = record_of(
         "r", NOW, b"POST", b"/v1/chat/completions", model="fast", provider="groq", key="a", attempts=2, trail=busy,
         outcome="ok", ours_ns=2_000_000, wait_ns=3 * SECOND, is_streamed=True, content_ns=NOW + 4 * SECOND,
         usage=Usage(7, 30),
@@ -54,7 +54,7 @@ def test_many_series_are_told_in_steps():
     roster = roster_of(f"providers:\n  - name: groq\n    keys:\n{keys}\n")
     tally = Tally(roster.snapshot)
     for number in range(KEYS):
-        tally.note(Record("r", NOW, b"GET", b"/", provider="groq", key=f"k{number}", attempts=1, outcome="ok"), NOW)
+        tally.note(record_of("r", NOW, b"GET", b"/", provider="groq", key=f"k{number}", attempts=1, outcome="ok"), NOW)
     samples, steps = told(tally, roster)
     assert sum(name[0] == "sidecar_requests_total" for name in samples) == KEYS
     assert steps >= len(PARTS) + 2

@@ -2,18 +2,18 @@
 
 import pytest
 
-from sidecar.core.access import Record
 from sidecar.core.limits import SECOND, Usage
 from sidecar.core.outcomes import Outcome
 from sidecar.core.spans_of import Begun, attempt_span, request_span
 from sidecar.core.trace import End
 from tests.core.house import NOW, hops_of, roster_of
+from tests.values import record as record_of
 
 PATH = b"/v1/chat/completions?key=hunter2"
 
 
 def record(**fields):
-    return Record("req_1", NOW, b"POST", PATH, **{"status": 200, "outcome": "ok", **fields})
+    return record_of("req_1", NOW, b"POST", PATH, **{"status": 200, "outcome": "ok", **fields})
 
 
 def test_I4_a_request_that_went_well():

@@ -9,7 +9,6 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from sidecar.core.affinity import Ownership
 from sidecar.core.health import FOREVER_NS
@@ -20,6 +19,7 @@ from sidecar.core.roster import Roster
 from sidecar.core.state import SAVED_AT, SLICE, Batch, State
 from sidecar.core.tokens import Kind
 from tests.core.house import NOW, TWO_PROVIDERS, snapshot_of, target_of
+from tests.values import replaced
 
 LIMITED = TWO_PROVIDERS.replace("  - name: groq\n", "  - name: groq\n    limits: [{rpd: 100, rpm: 50}]\n")
 POOLED = LIMITED.replace("[{rpd: 100, rpm: 50}]", "[{model: 'guard-*', pool: guards, rpd: 100}]")
@@ -106,7 +106,7 @@ def test_A21_each_kind_of_text_keeps_its_calibration():
     again = after(rows_of(house)).roster
     keys = again.keys(target_of(again, "groq/m"), NOW)
     assert keys.cost(dense).input_tokens > 1000
-    assert keys.cost(replace(dense, kind=Kind.PROSE)).input_tokens == 1000
+    assert keys.cost(replaced(dense, kind=Kind.PROSE)).input_tokens == 1000
 
 
 def test_A21_captured_restored_captured_is_the_same():

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.core.access import Record
 from sidecar.core.activity import Activity
 from sidecar.core.board import chains_of
 from sidecar.core.breaker import IN_A_ROW
@@ -21,6 +20,7 @@ from sidecar.core.status_table import COLUMNS, fit, lasting, painted, read, tabl
 from sidecar.core.waits import Waiting, WaitPlace
 from tests.core.house import NOW, roster_of, target_of
 from tests.core.test_board import TEXT, house_of
+from tests.values import record as record_of
 
 WIDE = "模型" * 40
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\r\n\u202e" + WIDE
@@ -62,7 +62,7 @@ def test_I3_the_table_of_a_busy_house(roster):
     third.apply(Feedback(Outcome.MODEL_UNAVAILABLE, Scope.TARGET, NOW + 24 * HOUR), NOW)
     activity = Activity()
     step = Step("groq/m", "b", "key_unpaid", 402)
-    done = Record("r1", NOW, b"POST", b"/v1/x", model="fast", provider="groq", target_model="m", key="a",
+    done = record_of("r1", NOW, b"POST", b"/v1/x", model="fast", provider="groq", target_model="m", key="a",
                   status=200, outcome="ok", trail=(step,))  # fmt: skip
     activity.note(done, NOW + SECOND)
     wait = Waiting(7, 3.0, 100, [WaitPlace("groq/m", "org", "tokens per minute")])
@@ -116,7 +116,7 @@ def test_E1_what_callers_named_neither_moves_the_cursor_nor_breaks_the_width(ros
     candidate.quota.learn([Reading(Axis.TOKENS, 90 * SECOND, 10**14, 10**13, None, Source.BODY)], NOW)
     candidate.apply(Feedback(Outcome.BUSY, Scope.TARGET, NOW + HOUR, message=HOSTILE), NOW)
     activity = Activity()
-    hostile = Record("r1", NOW, b"GET", b"/\x1b[2J", model=HOSTILE, outcome=HOSTILE, status=400)
+    hostile = record_of("r1", NOW, b"GET", b"/\x1b[2J", model=HOSTILE, outcome=HOSTILE, status=400)
     activity.note(hostile, NOW)
     for line in lines_of(body_of(roster, activity)):
         assert line.text.isprintable()

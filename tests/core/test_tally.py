@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.access import Record
 from sidecar.core.errors import Step
 from sidecar.core.limits import SECOND, Usage
 from sidecar.core.tally import DURATION, OPERATIONS, WAIT, Ended, Histogram, Operation, Tally, operation
 from tests.core.house import NOW, snapshot_of
+from tests.values import record as record_of
 
 CHAT = b"/v1/chat/completions"
 END = NOW + 2 * SECOND
@@ -22,7 +22,7 @@ def tally():
 
 
 def record(path=CHAT, method=b"POST", **fields):
-    return Record("req_1", NOW, method, path, **fields)
+    return record_of("req_1", NOW, method, path, **fields)
 
 
 def requests(counted):
