@@ -8,6 +8,7 @@
 #                make bench BENCHES="bench/overhead.py bench/stream.py" ARGS=--quick
 #   make bench-quoted    those that README.md and docs/performance.md quote, 15 minutes, also on a busy machine, and said so
 #   make guard   what the hot path costs, counted; `make guard ARGS=--renew` keeps the figures that CI compares with
+#   make compiled    build/compiled: a copy in which the hot path is compiled, as in the image (docs/performance.md)
 #   make image   the container image, as IMAGE=sidecar:latest; with PLATFORMS=linux/amd64,linux/arm64 it is pushed
 #   make binary  dist/sidecar, one file that needs no Python; tried in a bare environment and its start-up measured
 #
@@ -41,6 +42,10 @@ define INSTALL
 	fi
 endef
 
+# what runs nothing that is compiled, or only to start and stop it
+ONCE := admin inject k8s sim store $(patsubst %,test_%.py,architecture bench catalog_file cli dashboard dependencies \
+	dockerfile doctor in_a_pod serving status_page watching yamlfile zones)
+
 NODE_LOCK := $(wildcard tests/node/package-lock.json)
 NODE_MADE := $(NODE_LOCK:package-lock.json=node_modules/.made)
 IMAGE ?= sidecar:latest
@@ -54,11 +59,16 @@ QUOTED := overhead latency stream scale footprint profiled
 
 .DEFAULT_GOAL := test
 .NOTPARALLEL:
-.PHONY: test check demo bench bench-quoted bench-env bench-tools guard venv lock screenshot image binary clean system
+.PHONY: test check demo bench bench-quoted bench-env bench-tools guard venv lock screenshot image binary clean compiled \
+	system
 
+# Everything as it is, with coverage; then, with the hot path compiled, what that could make a difference to.
 test: system venv $(NODE_MADE) check
 	$(BIN)/pytest -n $(WORKERS) -m "not alone" --cov --cov-report= --durations 30 --durations-min 2
 	$(BIN)/pytest -m alone --cov --cov-append
+	$(MAKE) --no-print-directory compiled
+	cd build/compiled && $(CURDIR)/$(BIN)/python -m pytest -n $(WORKERS) -m "not alone" $(ONCE:%=--ignore=tests/%)
+	cd build/compiled && $(CURDIR)/$(BIN)/python -m pytest -m alone tests/test_hot_path_time.py tests/e2e/test_memory.py
 
 check: venv
 	$(BIN)/ruff format --check .
@@ -74,7 +84,7 @@ screenshot: system venv
 # Each script answers one question and fails when it misses its target; all are run, whatever the others find.
 bench: venv bench-env
 	@failed=""; for script in $(BENCHES); do \
-		echo "=== $$script" >&2; PYTHONPATH=. $(BIN)/python $$script $(ARGS) || failed="$$failed $$script"; \
+		echo "=== $$script" >&2; PYTHONPATH=build/compiled $(BIN)/python $$script $(ARGS) || failed="$$failed $$script"; \
 	done; \
 	$(BIN)/python bench/lib_quote.py; \
 	[ -z "$$failed" ] || { echo "targets missed, or nothing to report, by:$$failed" >&2; exit 1; }
@@ -83,10 +93,11 @@ bench-quoted: BENCHES := $(QUOTED:%=bench/%.py)
 bench-quoted: ARGS := --despite-noise
 bench-quoted: bench
 
-guard: venv
+guard: compiled
 	$(BIN)/python -m tests.hot_path $(ARGS)
+	cd build/compiled && $(CURDIR)/$(BIN)/python -m tests.hot_path $(ARGS) && cp tests/hot_path.json $(CURDIR)/tests/
 
-bench-env: bench-tools build/litellm/.made build/envoy/.made bench/node/node_modules/.made bench/portkey/node_modules/.made
+bench-env: bench-tools compiled build/litellm/.made build/envoy/.made bench/node/node_modules/.made bench/portkey/node_modules/.made
 
 # What the measurements need besides Python.
 bench-tools:
@@ -164,11 +175,27 @@ $(MADE): pyproject.toml requirements.lock requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
 
+# A copy of all that is here in which the hot path is compiled (setup.py): there everything runs as it does here.
+compiled: build/compiled/.made
+
+build/compiled/.made: $(MADE) setup.py pyproject.toml $(shell find sidecar tests bench conf docs k8s -type f -not -name '*.pyc')
+	@command -v $(CC) >/dev/null || { echo "$(CC), a C compiler, is needed: sudo apt-get install -y gcc libc6-dev" >&2; exit 1; }
+	mkdir -p build/compiled
+	tar -cf - --exclude=./build --exclude=./.venv --exclude=./.git --exclude=__pycache__ --exclude=node_modules . | \
+		tar -xf - -C build/compiled
+	for place in tests/node bench/node; do \
+		[ ! -e $$place/node_modules ] || ln -sfn $(CURDIR)/$$place/node_modules build/compiled/$$place/node_modules; done
+	cd build/compiled && SIDECAR_COMPILE=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
+	@touch $@
+
 # What the tests need besides Python.
 system:
 	@missing=""; \
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing $(notdir $(PYTHON))-venv"; \
 	[ -e /etc/ssl/certs/ca-certificates.crt ] || [ ! -e /etc/debian_version ] || missing="$$missing ca-certificates"; \
+	command -v $(CC) >/dev/null || missing="$$missing gcc libc6-dev"; \
+	$(PYTHON) -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || \
+		missing="$$missing $(notdir $(PYTHON))-dev"; \
 	command -v curl >/dev/null || missing="$$missing curl"; \
 	command -v promtool >/dev/null || missing="$$missing prometheus"; \
 	command -v chromium >/dev/null || missing="$$missing chromium"; \

@@ -13,10 +13,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 from lib_contenders import LITELLM, LITELLM_ENVIRON
-from lib_processes import LOGS, ROOT, SIDECAR, Process, free_port
+from lib_processes import HOME, LOGS, ROOT, SIDECAR, Process, free_port
 from lib_upstream import MODEL, Upstream, find, nginx
 
 _ENVOY = ROOT / "build" / "envoy"
@@ -38,6 +39,16 @@ class Door(NamedTuple):
     is_foreign: bool = False  # someone else's deployment: nothing is known of its provider
     authority: str = ""  # the file of the authorities to trust there; empty: the system's
 
+
+class Build(NamedTuple):
+    """How a sidecar is run: its command, and where its modules are."""
+
+    words: Sequence[str]
+    home: Path
+
+
+SHIPPED = Build(SIDECAR, HOME)
+PLAIN = Build(SIDECAR, ROOT)  # nothing of it compiled
 
 Start = Callable[[Upstream, frozenset[int]], Iterator[Door]]
 
@@ -156,15 +167,19 @@ def sidecar_config(upstream: Upstream, keys: int = 2, models: str = "") -> str:
 
 @contextmanager
 def sidecar(
-    name: str, config: str, upstream: Upstream, cores: frozenset[int], command: Sequence[str] = SIDECAR
+    name: str, config: str, upstream: Upstream, cores: frozenset[int], build: Build = SHIPPED
 ) -> Iterator[Door]:
     """A sidecar with that configuration. Its access lines are in build/bench/NAME.log."""
     port, admin = free_port(), free_port()
     LOGS.mkdir(parents=True, exist_ok=True)
     path = LOGS / f"{name}.yaml"
     path.write_text(f"listen: 127.0.0.1:{port}\nadmin: 127.0.0.1:{admin}\n{config}")
-    environ = _KEYS | ({"SSL_CERT_FILE": str(upstream.authority)} if upstream.scheme == "https" else {})
-    words = [*command, "serve", "--config", str(path)]
+    environ = (
+        _KEYS
+        | {"PYTHONPATH": str(build.home)}
+        | ({"SSL_CERT_FILE": str(upstream.authority)} if upstream.scheme == "https" else {})
+    )
+    words = [*build.words, "serve", "--config", str(path)]
     with Process(name, words, environ, f"http://127.0.0.1:{admin}/readyz", cores) as process:
         url = f"http://127.0.0.1:{port}/v1/chat/completions"
         yield Door(url, process.pid, admin=f"http://127.0.0.1:{admin}", ready_ms=process.ready_ms)
@@ -172,6 +187,11 @@ def sidecar(
 
 def _sidecar(upstream: Upstream, cores: frozenset[int]) -> Iterator[Door]:
     with sidecar(f"sidecar-{upstream.scheme}", sidecar_config(upstream), upstream, cores) as door:
+        yield door
+
+
+def _plain(upstream: Upstream, cores: frozenset[int]) -> Iterator[Door]:
+    with sidecar(f"plain-{upstream.scheme}", sidecar_config(upstream), upstream, cores, PLAIN) as door:
         yield door
 
 
@@ -220,6 +240,7 @@ GATEWAYS = (
     Gateway("nginx", "nginx", _nginx),
     Gateway("envoy", "Envoy, local rate limit", _envoy),
     Gateway("sidecar", "sidecar, everything on", _sidecar),
+    Gateway("plain", "sidecar, not compiled", _plain),
     Gateway("portkey", "Portkey", _portkey, is_heavy=True),
     Gateway("litellm", "LiteLLM proxy", _litellm, is_heavy=True),
 )
@@ -229,10 +250,14 @@ TITLES = {gateway.name: gateway.title for gateway in GATEWAYS}
 def chosen(names: list[str], *, has_heavy: bool) -> list[Gateway]:
     """Those of these names, all for none; heavy ones that are not installed are left out, and said so."""
     picked = [each for each in GATEWAYS if (not names or each.name in names) and (has_heavy or not each.is_heavy)]
-    there = {"portkey": _PORTKEY.exists() and shutil.which("node"), "litellm": (LITELLM / "litellm").exists()}
+    there = {
+        "plain": HOME != ROOT,
+        "portkey": _PORTKEY.exists() and shutil.which("node"),
+        "litellm": (LITELLM / "litellm").exists(),
+    }
     for each in picked:
         if not there.get(each.name, True):
-            print(f"{each.title} is left out: `make bench-env` installs it", file=sys.stderr)
+            print(f"{each.title} is left out: `make bench-env` makes it", file=sys.stderr)
     return [each for each in picked if there.get(each.name, True)]
 
 

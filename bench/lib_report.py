@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from lib_processes import ROOT
+from lib_processes import COMPILED, HOME, ROOT
 from lib_rounds import Disagreement
 from lib_svg import stamped
 
@@ -76,7 +76,8 @@ def setting() -> Setting:
 def heading(title: str, versions: Mapping[str, str], began: Setting) -> str:
     """The top of a result: what, when, where, with what, by which command."""
     words = shlex.join(["python", *sys.argv])
-    versions = {"sidecar": began.commit, "Python": interpreter(), **versions}
+    build = "compiled" if HOME == COMPILED else "not compiled"
+    versions = {"sidecar": f"{began.commit}, {build}", "Python": interpreter(), **versions}
     return "\n".join(
         [
             f"# {title}",

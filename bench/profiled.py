@@ -2,7 +2,8 @@
 
 A sidecar with everything on is loaded by wrk while a sampler inside it notes, at each tick of processor time, which of
 our functions is at work (lib_sampler). A group's share is that of the samples, its microseconds that share of what a
-request costs. Not for comparisons: the sampler costs a percent or two, and C code counts for the function that called.
+request costs. Not for comparisons: nothing is compiled here, for a sampler would see nothing of it; the sampler costs a
+percent or two, and C code counts for the function that called.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from lib_gateways import sidecar, sidecar_config
+from lib_gateways import Build, sidecar, sidecar_config
 from lib_machine import split_cores
 from lib_processes import LOGS, ROOT
 from lib_report import Options, Report, conclude, heading, parser, run, say, setting, table
@@ -93,7 +94,7 @@ def _sampled(upstream: Upstream, cores: frozenset[int], options: Wanted) -> Samp
     path.unlink(missing_ok=True)
     words = (sys.executable, str(ROOT / "bench" / "lib_sampler.py"), str(path))
     load = Load((body_of(options.size),))
-    with sidecar("profiled", sidecar_config(upstream), upstream, cores, words) as door:
+    with sidecar("profiled", sidecar_config(upstream), upstream, cores, Build(words, ROOT)) as door:
         assert door.pid is not None
         burst(door, load, 2)
         os.kill(door.pid, signal.SIGUSR1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,8 +19,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
+from sidecar.core import quota
 from tests.fakes import settle
-from tests.processes import Running, free_port
+from tests.processes import Running, clean_environ, free_port
 from tests.rig import running
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +31,8 @@ _OURS = f"{ROOT / 'sidecar'}/"
 _MODEL = "openai/gpt-oss-120b"
 _BATCHES, _REQUESTS = 5, 20  # the cheapest batch counts: in it, no timer of the process happened to ring
 _EVENTS = 50
+_COMPILED = " compiled"
+FOREIGN = 1.12  # how much more may be found on an interpreter of which no figures are kept
 _SDK = (
     "accept: application/json\r\naccept-encoding: gzip, deflate\r\ncontent-type: application/json\r\n"
     "user-agent: AsyncOpenAI/Python 3.54.0\r\nx-stainless-lang: python\r\nx-stainless-package-version: 3.54.0\r\n"
@@ -287,12 +291,14 @@ async def time_request(folder: Path) -> float:
 
 
 async def figures() -> dict[str, float]:
-    """All of them, as multiples of a round of the reference workload."""
+    """All of them, as multiples of a round of the reference workload; of what is compiled, time alone."""
+    if is_compiled():
+        return {"cpu": await timed()}
     unit = await count_reference()
     with tempfile.TemporaryDirectory() as name:
         counted = await count(Path(name))
-        timed = await time_request(Path(name))
-    return {"request": counted["request"] / unit, "event": counted["event"] / unit, "cpu": timed}
+        took = await time_request(Path(name))
+    return {"request": counted["request"] / unit, "event": counted["event"] / unit, "cpu": took}
 
 
 async def growth() -> float:
@@ -303,32 +309,52 @@ async def growth() -> float:
     return many["request"] / one["request"]
 
 
+def is_compiled() -> bool:
+    """Whether the hot path that is found here is the compiled one (`make compiled`)."""
+    return not quota.__file__.endswith(".py")
+
+
 def version() -> str:
     """Of this interpreter: each compiles our code and the reference a little differently."""
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
+    return f"{sys.version_info.major}.{sys.version_info.minor}{_COMPILED if is_compiled() else ''}"
 
 
 def stored() -> tuple[dict[str, float], bool]:
     """The figures to compare with, and whether they are of this version; else those of the newest that has any."""
-    kept: dict[str, dict[str, float]] = json.loads(STORED.read_text())
+    kept = _alike(json.loads(STORED.read_text()))
     mine = kept.get(version())
-    return (mine, True) if mine is not None else (kept[max(kept, key=lambda name: int(name[2:]))], False)
+    return (mine, True) if mine is not None else (kept[max(kept, key=lambda name: int(name[2:4]))], False)
 
 
 def renew(found: dict[str, float]) -> None:
     """Keep these figures for this version; those of others change in the same proportion."""
     kept: dict[str, dict[str, float]] = json.loads(STORED.read_text()) if STORED.exists() else {}
     before = kept.get(version(), found)
-    for figures_of in kept.values():
+    for figures_of in _alike(kept).values():
         figures_of.update({name: round(figures_of[name] * found[name] / before[name], 4) for name in found})
     kept[version()] = found
     STORED.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
+
+
+def _alike(kept: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Those of what is compiled, or of what is not."""
+    return {name: each for name, each in kept.items() if name.endswith(_COMPILED) == is_compiled()}
 
 
 async def timed() -> float:
     """Processor time alone."""
     with tempfile.TemporaryDirectory() as name:
         return await time_request(Path(name))
+
+
+def measured(*words: str) -> dict[str, float]:
+    """What this module prints, run in a process of its own."""
+    command = [sys.executable, "-m", "tests.hot_path", *words]
+    run = subprocess.run(
+        command, cwd=ROOT, env=clean_environ(), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    return cast(dict[str, float], json.loads(run.stdout))
 
 
 def main(words: list[str]) -> None:

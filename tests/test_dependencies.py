@@ -30,7 +30,7 @@ def _pins(lock):
     return pins
 
 
-def _required(requirements):
+def required(requirements):
     """Those distributions and all that they need in turn, by the metadata of what is installed here."""
     seen: set[tuple[str, str]] = set()
     left = list(requirements)
@@ -66,9 +66,9 @@ def test_G1_the_lock_is_what_pyproject_asks_for(lock, direct):
 
 
 def test_G1_the_whole_tree_is_locked_and_nothing_else():
-    runtime = _required(RUNTIME)
+    runtime = required(RUNTIME)
     assert set(_pins("requirements.lock")) == runtime
-    everything = _required([*RUNTIME, *DEV])
+    everything = required([*RUNTIME, *DEV])
     assert everything <= set(_pins("requirements.lock")) | set(_pins("requirements-dev.lock"))
 
 
@@ -79,11 +79,11 @@ def test_G1_what_is_in_both_locks_is_the_same_version():
 
 def test_G1_what_runs_here_is_what_is_locked():
     pins = {**_pins("requirements-dev.lock"), **_pins("requirements.lock")}
-    for name in _required(RUNTIME):
+    for name in required(RUNTIME):
         assert importlib.metadata.version(name) == pins[name][0], f"{name}: run make venv"
 
 
 def test_G1_no_dependency_brings_a_pth_file():
-    for name in _required(RUNTIME):
+    for name in required(RUNTIME):
         files = importlib.metadata.files(name) or []
         assert not [str(file) for file in files if file.suffix == ".pth"], name

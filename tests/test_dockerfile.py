@@ -6,6 +6,10 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
+from tests.test_dependencies import required
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "Dockerfile").read_text()
 HADOLINT = Path(sysconfig.get_path("scripts")) / "hadolint"
@@ -63,6 +67,14 @@ def test_G1_dependencies_are_installed_by_hash_and_from_wheels():
     for install in installs:
         assert "--require-hashes" in install or "--no-deps --no-index" in install
     assert "--only-binary :all:" in installs[0]
+
+
+def test_what_is_shipped_is_compiled_by_what_the_lock_file_names():
+    runs = " && ".join(_of("RUN", STAGES[0]))
+    assert "SIDECAR_COMPILE=1 pip wheel" in runs
+    (names,) = re.findall(r"keep = /\^\((.*?)\)==/", runs)
+    assert set(names.split("|")) == {"setuptools"} | required([Requirement("mypy")])
+    assert not any("gcc" in rest for _, rest in FINAL)
 
 
 def test_E3_byte_code_is_compiled_ahead():
