@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from importlib.util import find_spec
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -33,8 +34,17 @@ _loop = click.option(
 )
 
 
+def _version(context: click.Context, _option: click.Parameter, is_asked: bool) -> None:
+    if not is_asked:
+        return
+    found = find_spec("sidecar.core.quota")
+    is_compiled = found is not None and not str(found.origin).endswith(".py")
+    click.echo(f"sidecar, version {__version__}{', compiled' if is_compiled else ''}")
+    context.exit()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="sidecar")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Which one it is.")
 def cli() -> None:
     """An LLM rate-limit proxy that runs beside one application.
 

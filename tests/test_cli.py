@@ -4,6 +4,8 @@ import subprocess
 
 import pytest
 
+from sidecar import __version__
+from tests.hot_path import is_compiled
 from tests.processes import COMMAND, ROOT, WATCHDOG_S, Running, Serving, Sim, call, clean_environ
 
 KEY = "gsk_0nlyForTheProvider"
@@ -59,7 +61,8 @@ def test_help_and_version():
     for command in ("serve", "check", "env", "run", "status", "doctor", "sim", "demo", "inject"):
         assert f"\n  {command} " in done.stdout
     assert "..." not in done.stdout.partition("Commands:")[2], "a command's summary is cut off"
-    assert sidecar("--version").stdout.startswith("sidecar, version ")
+    told = sidecar("--version").stdout
+    assert told == f"sidecar, version {__version__}{', compiled' if is_compiled() else ''}\n"
 
 
 # configuration
