@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from sidecar.admin.log import Event, LineLog
+from sidecar.admin.event import Event
+from sidecar.admin.log import LineLog
 from sidecar.core.access import timestamp
 from sidecar.core.activity import Activity
 from sidecar.core.config import Config

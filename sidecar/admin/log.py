@@ -9,10 +9,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
-_MOST_HELD = 64 * 1024  # bytes; beyond, they are written at once
+from sidecar.admin.event import Event
+
+_MOST_HELD: Final = 64 * 1024  # bytes; beyond, they are written at once
 _encode = msgspec.json.Encoder().encode
 
 
@@ -26,20 +29,11 @@ def write_stdout(lines: bytes) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class Event(msgspec.Struct, omit_defaults=True):
-    """Something an operator should know that is no request. `reason`, `until`: of what is not called for a while."""
-
-    time: str
-    event: str
-    message: str
-    subject: str | None = None
-    reason: str | None = None
-    until: str | None = None
-
-
 class LineLog:
     """Collects lines and writes them together: what there is after `every_s` seconds, and with each event; with 0, when
     the loop is done with what it is at."""
+
+    __slots__ = ("_bytes", "_every_s", "_held", "_is_due", "_sink")
 
     def __init__(self, sink: Callable[[bytes], None] = write_stdout, every_s: float = 0.0) -> None:
         self._sink = sink

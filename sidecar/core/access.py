@@ -13,7 +13,7 @@ from sidecar.core.errors import Step
 from sidecar.core.limits import SECOND
 from sidecar.core.record import Record
 
-MILLISECOND = 1_000_000  # ns
+_MILLISECOND = 1_000_000  # ns
 _NAME_CHARS = 128  # a caller's model name or path may be anything; the line stays short
 
 
@@ -48,7 +48,7 @@ def line_of(record: Record, now_ns: int) -> Line:
     """The line of a request that ended at `now_ns`."""
     usage = record.usage
     content_ns = record.content_ns
-    ours_ns = overhead_ns(record, now_ns)
+    ours_ns = record.overhead_ns(now_ns)
     return Line(
         time=timestamp(record.arrived_ns),
         id=record.id,
@@ -75,20 +75,10 @@ def line_of(record: Record, now_ns: int) -> Line:
     )
 
 
-def overhead_ns(record: Record, now_ns: int) -> int | None:
-    """What we added to a request that ended at `now_ns`: all before it was first sent but the wait for quota, and of a
-    plain answer that was read whole all after it was there; anything else is passed on piece by piece, as it comes.
-    None: it was never sent."""
-    is_whole = record.usage is not None and not record.is_streamed
-    if record.ours_ns is None or record.content_ns is None or not is_whole:
-        return record.ours_ns
-    return record.ours_ns + now_ns - record.content_ns
-
-
 def _milliseconds(duration_ns: int) -> float:
-    return round(duration_ns / MILLISECOND, 3)
+    return round(duration_ns / _MILLISECOND, 3)
 
 
 def timestamp(unix_ns: int) -> str:
     whole, rest = divmod(unix_ns, SECOND)
-    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{rest // MILLISECOND:03d}Z"
+    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{rest // _MILLISECOND:03d}Z"

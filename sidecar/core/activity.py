@@ -6,75 +6,42 @@ direction, whatever callers send. Refuses to know who looks at it (board.py, sta
 
 from __future__ import annotations
 
-from collections import deque
-from typing import NamedTuple
+from typing import Final
 
 import msgspec
 
 from sidecar.core.access import timestamp
+from sidecar.core.activity_shapes import Curves, Finished, LastError
 from sidecar.core.errors import Step
 from sidecar.core.limits import SECOND
 from sidecar.core.outcomes import Outcome
 from sidecar.core.record import Record
 
-REQUESTS = 100  # that are remembered
-SECONDS = 120  # of the curves
-_LONGEST = 256  # of a name that a caller chose; so a record holds on to little
+REQUESTS: Final = 100  # that are remembered
+SECONDS: Final = 120  # of the curves
+_LONGEST: Final = 256  # of a name that a caller chose; so a record holds on to little
 _SHOWN = 128
 _MOST_ERRORS = 2048  # key x target; models are named by callers
-_NO_FAULT = frozenset({Outcome.OK.value, Outcome.CLIENT_GONE.value})
-_MILLISECOND = SECOND // 1000
-
-
-class Finished(msgspec.Struct, omit_defaults=True):
-    """One request that ended. `number`: its place among all; `at`: when it came. Durations in milliseconds. `trail`:
-    the attempts that failed; who served it stands in `provider`, `target` and `key`."""
-
-    number: int
-    id: str
-    at: str
-    method: str
-    path: str
-    status: int
-    outcome: str
-    took_ms: float
-    wait_ms: float = 0
-    model: str | None = None
-    stream: bool = False
-    provider: str | None = None
-    target: str | None = None
-    key: str | None = None
-    attempts: int = 0
-    tokens_in: int | None = None
-    tokens_out: int | None = None
-    trail: tuple[Step, ...] = ()
-
-
-class Curves(msgspec.Struct):
-    """Second by second, the oldest first, without the one that still runs: requests that ended, how many of them in
-    an error, and their mean wait for quota in milliseconds."""
-
-    requests: list[int]
-    errors: list[int]
-    wait_ms: list[int]
-
-
-class LastError(NamedTuple):
-    """The last failure of a key at a target, and when that was (Unix ns)."""
-
-    reason: str
-    status: int | None
-    at_ns: int
+_MILLISECOND: Final = SECOND // 1000
+_OK: Final = Outcome.OK.value
+_CLIENT_GONE: Final = Outcome.CLIENT_GONE.value
 
 
 class Activity:
     """Fed with every request that ended."""
 
-    __slots__ = ("_counts", "_ended", "_errors", "_failures", "_seconds", "_waits", "finished")
+    __slots__ = (
+        "_counts", "_ended_ns", "_errors", "_failures", "_records", "_second_ns", "_seconds", "_slot", "_waits",
+        "finished",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.finished = 0  # requests, since the start
-        self._ended: deque[tuple[Record, int]] = deque(maxlen=REQUESTS)
+        # the last ones, each in the place that its number has among so many, and when they ended
+        self._records: list[Record] = []
+        self._ended_ns: list[int] = []
+        self._second_ns = -SECOND  # when the second that runs began
+        self._slot = 0  # of it
         # one slot more than is shown, for the second that runs
         self._seconds = [0] * (SECONDS + 1)
         self._counts = [0] * (SECONDS + 1)
@@ -86,28 +53,41 @@ class Activity:
         """A request ended at `now_ns`."""
         if record.model is not None and len(record.model) > _LONGEST:
             record = _shortened(record)
+        place = self.finished % REQUESTS
         self.finished += 1
-        self._ended.append((record, now_ns))
-        second = now_ns // SECOND
-        slot = second % (SECONDS + 1)
-        if self._seconds[slot] != second:
-            self._seconds[slot] = second
-            self._counts[slot] = self._errors[slot] = self._waits[slot] = 0
+        if place < len(self._records):
+            self._records[place] = record
+            self._ended_ns[place] = now_ns
+        else:
+            self._records.append(record)
+            self._ended_ns.append(now_ns)
+        if not 0 <= now_ns - self._second_ns < SECOND:
+            self._turn(now_ns)
+        slot = self._slot
         self._counts[slot] += 1
-        self._waits[slot] += record.wait_ns
-        if record.outcome not in _NO_FAULT:
+        if record.wait_ns:
+            self._waits[slot] += record.wait_ns
+        outcome = record.outcome
+        if outcome != _OK and outcome != _CLIENT_GONE:
             self._errors[slot] += 1
         if record.trail:
             self._blame(record.trail, now_ns)
 
+    def _turn(self, now_ns: int) -> None:
+        """Another second runs."""
+        second = now_ns // SECOND
+        self._second_ns = second * SECOND
+        self._slot = slot = second % (SECONDS + 1)
+        if self._seconds[slot] != second:
+            self._seconds[slot] = second
+            self._counts[slot] = self._errors[slot] = self._waits[slot] = 0
+
     def since(self, number: int) -> list[Finished]:
         """The requests that ended after the first `number` of all, as far as they are remembered, oldest first."""
-        first = self.finished - len(self._ended)
-        skipped = max(0, number - first)
+        first = max(number, self.finished - len(self._records))
         return [
-            _shown(record, ended_ns, first + at + 1)
-            for at, (record, ended_ns) in enumerate(self._ended)
-            if at >= skipped
+            _shown(self._records[at % REQUESTS], self._ended_ns[at % REQUESTS], at + 1)
+            for at in range(first, self.finished)
         ]
 
     def curves(self, now_ns: int) -> Curves:
@@ -135,7 +115,7 @@ class Activity:
                 del self._failures[next(iter(self._failures))]
 
     def __repr__(self) -> str:
-        return f"<Activity {self.finished} finished, {len(self._ended)} remembered>"
+        return f"<Activity {self.finished} finished, {len(self._records)} remembered>"
 
 
 def _shortened(record: Record) -> Record:

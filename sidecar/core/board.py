@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from sidecar.core.activity import Activity, Curves, Finished
+from sidecar.core.activity import Activity
+from sidecar.core.activity_shapes import Curves, Finished
 from sidecar.core.line import Ticket
 from sidecar.core.quota import Quota
 from sidecar.core.roster import Roster

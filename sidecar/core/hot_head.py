@@ -22,7 +22,10 @@ _TEXT = b"\t" + bytes(range(0x20, 0x7F))
 # Framing, or meaning to the connection, beyond what is read here; llhttp takes proxy-connection for connection.
 _ODD_NAMES = frozenset({b"", b"transfer-encoding", b"expect", b"upgrade", b"proxy-connection", b"sec-websocket-key1"})
 _KEEPS_ALIVE = {None: True, b"keep-alive": True, b"close": False}
-_MAX_LENGTH_DIGITS = 10
+_MAX_LENGTH_DIGITS: Final = 10
+_ZERO: Final = 0x30
+_NINE: Final = 0x39
+END: Final = b"\r\n\r\n"  # of every head
 _MAX_PATTERNS = 64  # applications have a few; tenants of one application one each
 _MAX_PATTERN_BYTES = 4 * 1024  # of a head; what is made of it is a few times as large
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*", re.IGNORECASE)
@@ -103,7 +106,7 @@ def _is_length(value: bytes) -> bool:
 class Pattern:
     """A hot head, to be recognised when it comes again, with the same length of the body or another."""
 
-    __slots__ = ("_after", "_after_bytes", "_before", "_before_bytes", "head")
+    __slots__ = ("_after", "_before", "_before_bytes", "_rest", "_rest_bytes", "head")
 
     def __init__(self, raw: bytes, head: HotHead) -> None:
         self.head = head
@@ -113,25 +116,34 @@ class Pattern:
             end = raw.find(b"\r\n", length.end())
             value_bytes = len(raw[length.end() : end if end >= 0 else None].rstrip())
             self._before, self._after = raw[: length.end()], raw[length.end() + value_bytes :]
-        self._before_bytes, self._after_bytes = len(self._before), len(self._after)
+        self._before_bytes = len(self._before)
+        self._rest = self._after + END
+        self._rest_bytes = len(self._rest)
 
     def __repr__(self) -> str:
-        return f"Pattern({self._before_bytes}+{self._after_bytes} bytes)"
+        return f"Pattern({self._before_bytes}+{len(self._after)} bytes)"
 
     @property
     def name(self) -> tuple[bytes, bytes]:
         """What it recognises: two of one name are one."""
         return self._before, self._after
 
-    def match(self, raw: bytes) -> int | None:
-        """The content-length of the head that ends before `CR LF CR LF` (0: none), if it is the one that was seen; None
-        says nothing about it."""
-        if not raw.startswith(self._before) or not raw.endswith(self._after):
+    def match(self, data: bytes) -> tuple[int, int] | None:
+        """Of bytes that begin with the head that was seen, and its blank line: how many these are, and its
+        content-length (0: none). None says nothing about them."""
+        if not data.startswith(self._before):
             return None
-        digits = raw[self._before_bytes : len(raw) - self._after_bytes]
-        if not self.head.is_measured:
-            return None if digits else 0
-        return int(digits) if digits.isdigit() and len(digits) <= _MAX_LENGTH_DIGITS else None
+        at = start = self._before_bytes
+        length = 0
+        if self.head.is_measured:
+            most = min(len(data), start + _MAX_LENGTH_DIGITS)
+            while at < most and _ZERO <= (digit := data[at]) <= _NINE:
+                length = length * 10 + digit - _ZERO
+                at += 1
+            if at == start:
+                return None
+        end = at + self._rest_bytes
+        return (end, length) if data[at:end] == self._rest else None
 
 
 class Patterns:

@@ -7,13 +7,14 @@ somebody else to read. Refuses to know what follows from it, and how long it may
 from __future__ import annotations
 
 import enum
+from typing import Final
 
-from sidecar.core.hot_head import HotHead, Pattern, Patterns, Read, may_become_hot, read_hot_head
+from sidecar.core.hot_head import END, HotHead, Pattern, Patterns, Read, may_become_hot, read_hot_head
 
 # A larger one costs so much anyway that the share of the general lane does not show, and its flow control is better.
-MAX_HOT_BODY_BYTES = 1024 * 1024
+MAX_HOT_BODY_BYTES: Final = 1024 * 1024
 # A head of 4 KiB comes in three packets where frames have 1500 bytes. One in more pieces is not in a hurry.
-_MAX_HEAD_PIECES = 4
+_MAX_HEAD_PIECES: Final = 4
 
 
 class Taken(enum.Enum):
@@ -24,7 +25,10 @@ class Taken(enum.Enum):
     ODD = enum.auto()
 
 
-_REQUEST, _ODD = Taken.REQUEST, Taken.ODD  # an enum's member costs a look-up through its metaclass
+# an enum's member costs a look-up through its metaclass
+_REQUEST: Final = Taken.REQUEST
+_PART: Final = Taken.PART
+_ODD: Final = Taken.ODD
 
 
 class Intake:
@@ -51,27 +55,28 @@ class Intake:
         """Take the next head, and what is here of its body, from what is held and `data` behind it."""
         if self.held:
             data = self.held + data
-        end = data.find(b"\r\n\r\n")
-        if end < 0:
-            self.held = data
-            self._head_pieces += 1
-            return Taken.PART if self._head_pieces <= _MAX_HEAD_PIECES and may_become_hot(data) else Taken.ODD
-        raw = data[:end]
-        length = None if self._pattern is None else self._pattern.match(raw)
-        if length is None or self._pattern is None:
+        pattern = self._pattern
+        found = None if pattern is None else pattern.match(data)
+        if found is None or pattern is None:
+            end = data.find(END)  # which takes longer than all the rest
+            if end < 0:
+                self.held = data
+                self._head_pieces += 1
+                return _PART if self._head_pieces <= _MAX_HEAD_PIECES and may_become_hot(data) else _ODD
+            raw = data[:end]
             read = read_hot_head(raw)
             if read is None:
                 self.held = data
                 return _ODD
-            length = self._note(raw, read)
+            found = end + len(END), self._note(raw, read)
         else:
-            self.head = self._pattern.head
+            self.head = pattern.head
+        start, length = found
         if length > MAX_HOT_BODY_BYTES:
             self.held = data
             return _ODD
         self._head_pieces = 0
         self.length = length
-        start = end + 4
         end = start + length
         have = len(data)
         self._pieces = [data[start:end]]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import enum
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-SECOND = 1_000_000_000
-MINUTE = 60 * SECOND
-HOUR = 3600 * SECOND
-DAY = 86400 * SECOND
+SECOND: Final = 1_000_000_000
+MINUTE: Final = 60 * SECOND
+HOUR: Final = 3600 * SECOND
+DAY: Final = 86400 * SECOND
 
 
 class Axis(enum.IntEnum):

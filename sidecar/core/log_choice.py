@@ -7,13 +7,15 @@ sequence: multiples of the golden ratio fill the interval more evenly than any d
 
 from __future__ import annotations
 
+from typing import Final
+
 from sidecar.core.outcomes import Outcome
 from sidecar.core.record import Record
 
-_BITS = 32
-_STEP = 0x9E3779B9  # 2**32 divided by the golden ratio
-_MASK = (1 << _BITS) - 1
-_WELL = Outcome.OK.value
+_BITS: Final = 32
+_STEP: Final = 0x9E3779B9  # 2**32 divided by the golden ratio
+_MASK: Final = (1 << _BITS) - 1
+_WELL: Final = Outcome.OK.value
 
 
 class LogChoice:
@@ -27,9 +29,9 @@ class LogChoice:
 
     def tells(self, record: Record, now_ns: int) -> bool:
         """Whether a request that ended at `now_ns` is told."""
-        if (record.number * _STEP) & _MASK < self._threshold or record.outcome != _WELL or record.trail:
-            return True
-        return now_ns - record.arrived_ns >= self.slow_ns
+        if self._threshold > _MASK or record.outcome != _WELL or record.trail:
+            return True  # and of the rest all, unless an operator wants less
+        return (record.number * _STEP) & _MASK < self._threshold or now_ns - record.arrived_ns >= self.slow_ns
 
     def __repr__(self) -> str:
         return f"<LogChoice {self._threshold / (1 << _BITS)}, slow from {self.slow_ns} ns>"

@@ -53,6 +53,15 @@ class Record:
         if self.ours_ns is None:
             self.ours_ns = now_ns - self.arrived_ns - self.wait_ns
 
+    def overhead_ns(self, now_ns: int) -> int | None:
+        """What we added to it, if it ended at `now_ns`: all before it was first sent but the wait for quota, and of a
+        plain answer that was read whole all after it was there; anything else is passed on piece by piece, as it comes.
+        None: it was never sent."""
+        ours_ns, content_ns = self.ours_ns, self.content_ns
+        if ours_ns is None or content_ns is None or self.usage is None or self.is_streamed:
+            return ours_ns
+        return ours_ns + now_ns - content_ns
+
     def tell_of(self, call: Record) -> None:
         """That one's call has answered this request too: what became of it is told here; the rest is each one's own."""
         self.provider, self.target_model, self.key = call.provider, call.target_model, call.key

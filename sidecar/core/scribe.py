@@ -2,88 +2,101 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
-from sidecar.core.access import MILLISECOND, line_of, timestamp
+from sidecar.core.access import line_of, timestamp
 from sidecar.core.limits import SECOND
 from sidecar.core.record import Record
 
-_encode = msgspec.json.Encoder().encode
-_MOST_PHRASES = 256  # callers name models and paths at will
-_PLAIN = (
-    b'{"time":"%b.%03dZ","id":"%b",%b,"status":200,"outcome":"ok","duration_ms":%.3f,%b,"attempts":1,"wait_ms":0,'
-    b'"overhead_ms":%.3f,"first_content_ms":%.3f,"tokens_in":%d,"tokens_out":%d}\n'
-)
-
-
-_HIT = b'{"time":"%b.%03dZ","id":"%b",%b,"status":200,"outcome":"ok","duration_ms":%.3f,%b"wait_ms":0,"cache":"hit"}\n'
+_encode: Final = msgspec.json.Encoder().encode
+_MOST_PHRASES: Final = 256  # callers name models and paths at will
+_MICROSECOND: Final = 1_000  # ns
+_MILLISECOND: Final = 1_000_000
+_OK: Final = "ok"
+# to put a number into digits costs more than all the rest
+_NUMBERS: Final = [str(number) for number in range(1000)]
+_PARTS: Final = [f".{number:03d}" for number in range(1000)]
 
 
 class Scribe:
     """Writes lines. What requests of one kind have in common is put into words once."""
 
-    __slots__ = ("_phrases", "_second", "_time")
+    __slots__ = ("_phrases", "_second_ns", "_time")
 
     def __init__(self) -> None:
-        self._phrases: dict[tuple[object, ...], tuple[bytes, bytes]] = {}
-        self._second = -1
-        self._time = b""
+        self._phrases: dict[tuple[object, ...], tuple[str, str]] = {}
+        self._second_ns = -SECOND
+        self._time = ""
 
     def line(self, record: Record, now_ns: int) -> bytes:
         """The line of a request that ended at `now_ns`, as JSON with its end."""
-        if record.cache == "hit":
-            return self._hit(record, now_ns)
-        content_ns, usage, ours_ns = record.content_ns, record.usage, record.ours_ns
-        is_plain = record.outcome == "ok" and record.attempts == 1 and record.status == 200 and not record.wait_ns
-        if not is_plain or content_ns is None or usage is None or ours_ns is None or record.cache is not None:
-            return _encode(line_of(record, now_ns)) + b"\n"
+        if record.cache is not None:
+            return self._hit(record, now_ns) if record.cache == "hit" else _long(record, now_ns)
+        content_ns, usage, ours_ns = record.content_ns, record.usage, record.overhead_ns(now_ns)
+        is_plain = record.outcome == _OK and record.attempts == 1 and record.status == 200 and not record.wait_ns
+        if not is_plain or content_ns is None or usage is None or ours_ns is None:
+            return _long(record, now_ns)
         if record.dropped or record.trail or record.caller is not None or record.key is None:
-            return _encode(line_of(record, now_ns)) + b"\n"
+            return _long(record, now_ns)
         name = (record.path, record.model, record.provider, record.key, record.target_model, record.method)
         asked, served = self._phrases.get(name) or self._put(name, record, now_ns)
         arrived_ns = record.arrived_ns
-        rest = self._rest(arrived_ns)
-        took_ns = now_ns - arrived_ns
         if record.is_streamed:
-            served += b',"stream":true'
-        else:
-            ours_ns += now_ns - content_ns
-        ms = MILLISECOND
-        return _PLAIN % (
-            self._time, rest // ms, record.id.encode(), asked, took_ns / ms, served,
-            ours_ns / ms, (content_ns - arrived_ns) / ms, usage[0], usage[1],
-        )  # fmt: skip
+            served += ',"stream":true'
+        return (
+            f'{{"time":"{self._moment(arrived_ns)}Z","id":"{record.id}",{asked},"status":200,"outcome":"ok",'
+            f'"duration_ms":{_milliseconds(now_ns - arrived_ns)},{served},"attempts":1,"wait_ms":0,'
+            f'"overhead_ms":{_milliseconds(ours_ns)},"first_content_ms":{_milliseconds(content_ns - arrived_ns)},'
+            f'"tokens_in":{_digits(usage.input_tokens)},"tokens_out":{_digits(usage.output_tokens)}}}\n'
+        ).encode()
 
     def _hit(self, record: Record, now_ns: int) -> bytes:
         """The line of one that was answered from the cache; of one that was shared there is more to say."""
-        is_plain = record.outcome == "ok" and record.status == 200 and not record.attempts and not record.wait_ns
+        is_plain = record.outcome == _OK and record.status == 200 and not record.attempts and not record.wait_ns
         if not is_plain or record.usage is not None or record.key is not None or record.content_ns is not None:
-            return _encode(line_of(record, now_ns)) + b"\n"
+            return _long(record, now_ns)
         if record.caller is not None or record.dropped or record.trail or record.ours_ns is not None:
-            return _encode(line_of(record, now_ns)) + b"\n"
+            return _long(record, now_ns)
         name = (record.path, record.model, None, None, None, record.method)
         asked, served = self._phrases.get(name) or self._put(name, record, now_ns)
         if served:
-            served += b","
+            served += ","
         if record.is_streamed:
-            served += b'"stream":true,'
-        rest = self._rest(record.arrived_ns)
-        took_ms = (now_ns - record.arrived_ns) / MILLISECOND
-        return _HIT % (self._time, rest // MILLISECOND, record.id.encode(), asked, took_ms, served)
+            served += '"stream":true,'
+        return (
+            f'{{"time":"{self._moment(record.arrived_ns)}Z","id":"{record.id}",{asked},"status":200,"outcome":"ok",'
+            f'"duration_ms":{_milliseconds(now_ns - record.arrived_ns)},{served}"wait_ms":0,"cache":"hit"}}\n'
+        ).encode()
 
-    def _rest(self, arrived_ns: int) -> int:
-        """What a moment is past its second, of which the text is ready then."""
-        second, rest = divmod(arrived_ns, SECOND)
-        if second != self._second:
-            self._second, self._time = second, timestamp(arrived_ns)[:-5].encode()
-        return rest
+    def _moment(self, unix_ns: int) -> str:
+        """A moment to the millisecond; of its second the text is mostly there."""
+        if not 0 <= unix_ns - self._second_ns < SECOND:
+            self._second_ns, self._time = unix_ns // SECOND * SECOND, timestamp(unix_ns)[:-5]
+        return self._time + _PARTS[(unix_ns - self._second_ns) // _MILLISECOND]
 
-    def _put(self, name: tuple[object, ...], record: Record, now_ns: int) -> tuple[bytes, bytes]:
+    def _put(self, name: tuple[object, ...], record: Record, now_ns: int) -> tuple[str, str]:
         line = line_of(record, now_ns)
-        asked = _encode({"method": line.method, "path": line.path})[1:-1]
+        asked = _encode({"method": line.method, "path": line.path})[1:-1].decode()
         told = {"model": line.model, "provider": line.provider, "target_model": line.target_model, "key": line.key}
-        served = _encode({word: value for word, value in told.items() if value is not None})[1:-1]
+        served = _encode({word: value for word, value in told.items() if value is not None})[1:-1].decode()
         if len(self._phrases) >= _MOST_PHRASES:
             self._phrases.clear()
         self._phrases[name] = (asked, served)
         return asked, served
+
+
+def _long(record: Record, now_ns: int) -> bytes:
+    return _encode(line_of(record, now_ns)) + b"\n"
+
+
+def _milliseconds(duration_ns: int) -> str:
+    if duration_ns < 0:
+        return f"-{_milliseconds(-duration_ns)}"
+    whole = (duration_ns + _MICROSECOND // 2) // _MICROSECOND
+    return _digits(whole // 1000) + _PARTS[whole % 1000]
+
+
+def _digits(number: int) -> str:
+    return _NUMBERS[number] if 0 <= number < 1000 else str(number)

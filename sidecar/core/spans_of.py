@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sidecar.core.access import overhead_ns
 from sidecar.core.candidate import Candidate
 from sidecar.core.faults import CALLER, NONE, fault_of
 from sidecar.core.limits import SECOND, Usage
@@ -50,7 +49,7 @@ def request_span(record: Record, now_ns: int) -> Span:
     if record.provider is not None:
         found["gen_ai.provider.name"] = record.provider
     _add_texts(found, key=record.key, caller=record.caller, cache=record.cache)
-    ours_ns = overhead_ns(record, now_ns)
+    ours_ns = record.overhead_ns(now_ns)
     if ours_ns is not None:
         found["sidecar.overhead.duration"] = ours_ns / SECOND
     if record.is_streamed and record.content_ns is not None:

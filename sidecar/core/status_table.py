@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from sidecar.core.activity import Finished
+from sidecar.core.activity_shapes import Finished
 from sidecar.core.board import Chain
 from sidecar.core.rows import HELD, LOW, READY, STOPPED
 from sidecar.core.status import Bench, BreakerStatus, ProviderStatus, QuotaStatus, Window

@@ -8,11 +8,11 @@ and of the catalog, and closed sets of our own: what a caller may choose freely 
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Generic, NamedTuple, TypeVar
 
-from sidecar.core.access import overhead_ns
 from sidecar.core.errors import Refusal
 from sidecar.core.limits import SECOND
 from sidecar.core.outcomes import Outcome
@@ -51,19 +51,32 @@ class Counter:
         return f"<Counter {self.count}>"
 
 
+@functools.cache
+def _first_buckets(bounds: tuple[int, ...]) -> list[int]:
+    """Where to look for a value of so many bits: the bucket of the least of them."""
+    return [0, *(bisect_left(bounds, 1 << bits) for bits in range(bounds[-1].bit_length()))]
+
+
 class Histogram:
     """How much, in buckets of fixed upper bounds; the last bucket has none. Values and bounds in the same unit."""
 
-    __slots__ = ("bounds", "counts", "total")
+    __slots__ = ("_first", "bounds", "counts", "total")
 
     def __init__(self, bounds: tuple[int, ...]) -> None:
         self.bounds = bounds
+        self._first = _first_buckets(bounds)
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0
 
     def note(self, value: int) -> None:
         """One more value. A bound belongs to the bucket below it."""
-        self.counts[bisect_left(self.bounds, value)] += 1
+        bounds, bits = self.bounds, value.bit_length()
+        bucket, last = 0, len(bounds)
+        if value > 0:
+            bucket = self._first[bits] if bits < len(self._first) else last
+        while bucket < last and bounds[bucket] < value:
+            bucket += 1
+        self.counts[bucket] += 1
         self.total += value
 
     def __repr__(self) -> str:
@@ -183,18 +196,19 @@ class Tally:
         if record.provider is None:
             return
         # those that failed are in the trail, what became of the others is what became of the request
-        made = record.attempts - len(record.trail)
+        made = record.attempts - len(record.trail) if record.trail else record.attempts
         if made > 0:
             series.attempts.count += made
         series.duration.note(now_ns - record.arrived_ns)
-        overhead = overhead_ns(record, now_ns)
+        overhead = record.overhead_ns(now_ns)
         if overhead is not None:
             series.overhead.note(overhead)
         if record.is_streamed and record.content_ns is not None:
             series.first_chunk.note(record.content_ns - record.arrived_ns)
-        if record.usage is not None:
-            series.input.note(record.usage[0])
-            series.output.note(record.usage[1])
+        usage = record.usage
+        if usage is not None:
+            series.input.note(usage.input_tokens)
+            series.output.note(usage.output_tokens)
 
     def reload(self, snapshot: Snapshot) -> None:
         """Another configuration: its names are labels from now on, and what is gone from it is told no more."""

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from sidecar.admin.log import Event, LineLog, write_stdout
+from sidecar.admin.event import Event
+from sidecar.admin.log import LineLog, write_stdout
 from sidecar.core.scribe import Scribe
 from tests.values import record as record_of
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.hot_head import MAX_HOT_HEAD_BYTES, Pattern, Patterns, may_become_hot, read_hot_head
+from sidecar.core.hot_head import END, MAX_HOT_HEAD_BYTES, Pattern, Patterns, may_become_hot, read_hot_head
 
 SDK = b"\r\n".join(
     [
@@ -138,8 +138,13 @@ def pattern(raw):
 def matched(seen, raw):
     """What a pattern of `seen` recognises `raw` as, or None."""
     recognises = pattern(seen)
-    length = recognises.match(raw)
-    return None if length is None else told((recognises.head, length))
+    found = recognises.match(raw + END + b"body" + END)
+    assert recognises.match(raw) is None, "its blank line is not here yet"
+    if found is None:
+        return None
+    end, length = found
+    assert end == len(raw) + len(END)
+    return told((recognises.head, length))
 
 
 @pytest.mark.parametrize("raw", [SDK, head(), head(b"content-length:  7 \t"), head(b"CONTENT-LENGTH:7", b"x: y")])
@@ -173,8 +178,8 @@ def test_what_differs_elsewhere_is_not_recognised(raw):
 
 
 def test_a_pattern_without_a_length_is_that_head_alone():
-    assert pattern(head()).match(head(b"content-length: 3")) is None
-    assert pattern(head()).match(head()[:-1]) is None
+    assert matched(head(), head(b"content-length: 3")) is None
+    assert matched(head(), head()[:-1]) is None
     assert repr(pattern(head())) == "Pattern(23+0 bytes)"
     assert "Bearer" not in repr(pattern(SDK))
 
@@ -223,5 +228,5 @@ def test_patterns_are_bounded_and_the_one_seen_longest_ago_goes_first():
 def test_a_long_head_is_recognised_on_its_own_connection_alone():
     patterns = Patterns()
     raw = head(b"x: " + b"a" * 5000)
-    assert noted(patterns, raw).match(raw) == 0
+    assert noted(patterns, raw).match(raw + END) == (len(raw) + len(END), 0)
     assert len(patterns) == 0
