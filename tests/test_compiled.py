@@ -20,6 +20,7 @@ LISTED: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
 UNFIT = {
     "Struct": "loses the types of its fields, and its keywords (frozen, omit_defaults) with them",
     "dataclass": "is built by generated code that stays interpreted; a class with __slots__ costs a sixth",
+    "decoded class": "tells msgspec no more of its fields than that they are lists or tuples",
     "Protocol of asyncio": "is no native class, so its __slots__ are not kept",
 }
 _ASYNCIO = {"Protocol", "BufferedProtocol", "BaseProtocol", "DatagramProtocol", "SubprocessProtocol"}
@@ -34,7 +35,7 @@ def _named(node):
 
 def _origins(tree):
     """The full name of each name that the module imports."""
-    found = {}
+    found: dict[str | None, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             found |= {each.asname or each.name: f"{node.module}.{each.name}" for each in node.names}
@@ -60,7 +61,17 @@ def unfit(source):
                     continue
                 if last in UNFIT:
                     found.append((node.lineno, f"{node.name}: a {last} {UNFIT[last]}"))
-    return found
+    return found + list(_decoded(tree))
+
+
+def _decoded(tree):
+    """(line, why) of each class of the module that a decoder fills in."""
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _named(node).rpartition(".")[2] in ("Decoder", "decode", "convert"):
+            for each in ast.walk(node):
+                if isinstance(each, ast.Name) and each.id in own:
+                    yield each.lineno, f"{each.id}: a decoded class {UNFIT['decoded class']}"
 
 
 def faults(listed, root):
@@ -87,6 +98,8 @@ def test_what_is_compiled_can_be(name):
         ("import dataclasses\n@dataclasses.dataclass\nclass A: ...", "dataclass"),
         ("from dataclasses import dataclass\n@dataclass(frozen=True)\nclass A: ...", "dataclass"),
         ("def f():\n    from dataclasses import dataclass\n    @dataclass\n    class A: ...", "dataclass"),
+        ("from typing import NamedTuple\nclass A(NamedTuple): ...\nd = msgspec.json.Decoder(list[A])", "decoded class"),
+        ("class A: ...\ndef f(b): return json.decode(b, type=A)", "decoded class"),
         ("import asyncio\nclass A(asyncio.Protocol): ...", "Protocol of asyncio"),
         ("import asyncio\nclass A(B, asyncio.BufferedProtocol): ...", "Protocol of asyncio"),
         ("from asyncio.protocols import BufferedProtocol\nclass A(BufferedProtocol): ...", "Protocol of asyncio"),
@@ -104,7 +117,7 @@ def test_each_rule_can_fail(source, kind):
         "class A: ...",
         "from typing import NamedTuple, Protocol\nclass A(NamedTuple): ...\nclass B(Protocol): ...",
         "from typing import Generic, TypeVar\nT = TypeVar('T')\nclass A(Generic[T]): ...",
-        "import msgspec\ndecoder = msgspec.json.Decoder()\nclass A: ...",
+        "import msgspec\ndecoder = msgspec.json.Decoder(dict[str, msgspec.Raw])\nclass A: ...",
     ],
 )
 def test_and_what_is_fit_passes(source):

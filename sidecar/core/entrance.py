@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sidecar.core.errors import Reason, Refusal
 from sidecar.core.http import Header, Notes
@@ -50,11 +50,14 @@ def digest(token: bytes) -> bytes:
     return hashlib.sha256(token).digest()
 
 
-class _Admission(NamedTuple):
+class _Admission:
     """What a head amounts to under some rules, whenever it comes. `verdict`: a refusal, or the caller's name."""
 
-    rules: Rules
-    verdict: Refusal | str | None
+    __slots__ = ("rules", "verdict")
+
+    def __init__(self, rules: Rules, verdict: Refusal | str | None) -> None:
+        self.rules: Final = rules
+        self.verdict: Final = verdict
 
 
 class Entrance:
@@ -89,7 +92,7 @@ class Entrance:
             if notes is not None:
                 notes.admission = admission
         caller = admission.verdict
-        if isinstance(caller, Refusal):
+        if caller is not None and isinstance(caller, Refusal):
             return caller
         declared = length or 0
         if (

@@ -65,7 +65,9 @@ class Heading:
 def heading_of(request: Request) -> Heading | Refusal:
     """The heading of a request: the one noted when that head came before, or a new one, noted now."""
     noted = request.notes.heading
-    if isinstance(noted, (Heading, Refusal)):
+    if isinstance(noted, Heading):  # by itself, for that is a compare of pointers
+        return noted
+    if isinstance(noted, Refusal):
         return noted
     heading = _read(request)
     request.notes.heading = heading

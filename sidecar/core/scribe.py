@@ -43,11 +43,12 @@ class Scribe:
         name = (record.path, record.model, record.provider, record.key, record.target_model, record.method)
         asked, served = self._phrases.get(name) or self._put(name, record, now_ns)
         arrived_ns = record.arrived_ns
+        part = self._part(arrived_ns)
         if record.is_streamed:
             served += ',"stream":true'
         return (
-            f'{{"time":"{self._moment(arrived_ns)}Z","id":"{record.id}",{asked},"status":200,"outcome":"ok",'
-            f'"duration_ms":{_milliseconds(now_ns - arrived_ns)},{served},"attempts":1,"wait_ms":0,'
+            f'{self._time}{part}Z","id":"{record.id}{asked}{_milliseconds(now_ns - arrived_ns)},{served},'
+            f'"attempts":1,"wait_ms":0,'
             f'"overhead_ms":{_milliseconds(ours_ns)},"first_content_ms":{_milliseconds(content_ns - arrived_ns)},'
             f'"tokens_in":{_digits(usage.input_tokens)},"tokens_out":{_digits(usage.output_tokens)}}}\n'
         ).encode()
@@ -65,20 +66,25 @@ class Scribe:
             served += ","
         if record.is_streamed:
             served += '"stream":true,'
+        part = self._part(record.arrived_ns)
         return (
-            f'{{"time":"{self._moment(record.arrived_ns)}Z","id":"{record.id}",{asked},"status":200,"outcome":"ok",'
-            f'"duration_ms":{_milliseconds(now_ns - record.arrived_ns)},{served}"wait_ms":0,"cache":"hit"}}\n'
+            f'{self._time}{part}Z","id":"{record.id}{asked}{_milliseconds(now_ns - record.arrived_ns)},{served}'
+            f'"wait_ms":0,"cache":"hit"}}\n'
         ).encode()
 
-    def _moment(self, unix_ns: int) -> str:
-        """A moment to the millisecond; of its second the text is mostly there."""
+    def _part(self, unix_ns: int) -> str:
+        """The milliseconds of a moment; the beginning of a line, to the second, is ready then."""
         if not 0 <= unix_ns - self._second_ns < SECOND:
-            self._second_ns, self._time = unix_ns // SECOND * SECOND, timestamp(unix_ns)[:-5]
-        return self._time + _PARTS[(unix_ns - self._second_ns) // _MILLISECOND]
+            self._second_ns = unix_ns // SECOND * SECOND
+            self._time = f'{{"time":"{timestamp(unix_ns)[:-5]}'
+        return _PARTS[(unix_ns - self._second_ns) // _MILLISECOND]
 
     def _put(self, name: tuple[object, ...], record: Record, now_ns: int) -> tuple[str, str]:
+        """The two pieces that lines of this kind share: from behind the id to the duration, and what is told of who
+        served them."""
         line = line_of(record, now_ns)
-        asked = _encode({"method": line.method, "path": line.path})[1:-1].decode()
+        asked = _encode({"method": line.method, "path": line.path, "status": 200, "outcome": _OK}).decode()
+        asked = f'",{asked[1:-1]},"duration_ms":'
         told = {"model": line.model, "provider": line.provider, "target_model": line.target_model, "key": line.key}
         served = _encode({word: value for word, value in told.items() if value is not None})[1:-1].decode()
         if len(self._phrases) >= _MOST_PHRASES:

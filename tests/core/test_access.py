@@ -141,6 +141,14 @@ def test_the_short_way_to_a_line_says_the_same_as_the_long_one(path, names, mome
         assert msgspec.json.decode(line) == pytest.approx(expected, abs=0.0011)
 
 
+@pytest.mark.parametrize("took_ns", [-1_500_000, -1, 0, 499, 500, 999_499, 999_500, 1_000_000, 1_234_567, 10**15 + 1])
+def test_durations_are_told_to_the_microsecond(took_ns):
+    record = record_of("r", NOW, b"POST", b"/", attempts=1, status=200, outcome="ok", ours_ns=0, content_ns=NOW,
+                       usage=Usage(1, 1), key="k", is_streamed=True)  # fmt: skip
+    told = msgspec.json.decode(Scribe().line(record, NOW + took_ns))["duration_ms"]
+    assert abs(told - took_ns / 1_000_000) <= 0.0005 + 1e-6
+
+
 def test_a_scribe_forgets_before_it_grows():
     scribe = Scribe()
     for at in range(1000):

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.errors import Step
 from sidecar.core.limits import SECOND, Usage
-from sidecar.core.tally import DURATION, OPERATIONS, WAIT, Ended, Histogram, Operation, Tally, operation
+from sidecar.core.tally import (
+    DURATION,
+    FIRST_CHUNK,
+    OPERATIONS,
+    OVERHEAD,
+    TOKENS,
+    WAIT,
+    Ended,
+    Histogram,
+    Operation,
+    Tally,
+    operation,
+)
 from tests.core.house import NOW, snapshot_of
 from tests.values import record as record_of
 
@@ -46,6 +60,20 @@ def test_a_bound_belongs_to_the_bucket_below(bound, at):
     histogram.note(WAIT[bound] + at)
     assert histogram.counts.index(1) == bound + (at > 0)
     assert histogram.total == WAIT[bound] + at
+
+
+VALUES = st.one_of(
+    st.integers(-5, 100), st.integers(0, 2**70), st.integers(0, 70).map(lambda bits: 1 << bits),
+    st.sampled_from([bound + by for bound in (*DURATION, *TOKENS) for by in (-1, 0, 1)]),
+)  # fmt: skip
+
+
+@given(st.sampled_from([DURATION, FIRST_CHUNK, TOKENS, WAIT, OVERHEAD, (7,)]), VALUES)
+def test_every_value_is_in_the_bucket_that_its_bounds_name(bounds, value):
+    histogram = Histogram(bounds)
+    histogram.note(value)
+    assert histogram.counts.index(1) == bisect_left(bounds, value)
+    assert (sum(histogram.counts), histogram.total) == (1, value)
 
 
 def test_I5_an_ordinary_stream_is_in_every_histogram():
