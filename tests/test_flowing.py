@@ -63,7 +63,7 @@ class House:
     def __init__(self):
         self.clock = FakeClock()
         self.connection = Connection(self.clock, Owner(), Shelf(), 1 << 62)
-        self.wire = Memory(self.connection, cast(socket.socket, None))
+        self.wire = Memory(cast(asyncio.Protocol, self.connection), cast(socket.socket, None))
         self.connection.connection_made(self.wire)
         self.response = self.connection.request(b"GET / HTTP/1.1\r\n\r\n", b"")
         self.wire.feed(HEAD)

@@ -10,7 +10,7 @@ that may differ are those that nobody decides anything by. RFC 8259, 7; WHATWG H
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Final
 
 from sidecar.core.chunks import SIZE_LINES
 
@@ -21,12 +21,18 @@ _MAX_BYTES = 4096  # of an event that is kept as a pattern
 _TEXT = re.compile(rb'"(?:content|reasoning|reasoning_content|text)":"([^"\\\r\n]*+)"')
 
 
-class Likeness(NamedTuple):
+class Likeness:
     """`before` and `behind` the text that may differ; `tail`: the same as the end of a chunk."""
 
-    before: bytes
-    behind: bytes
-    tail: bytes
+    __slots__ = ("before", "behind", "tail")
+
+    def __init__(self, before: bytes, behind: bytes) -> None:
+        self.before: Final = before
+        self.behind: Final = behind
+        self.tail: Final = behind + b"\r\n"
+
+    def __repr__(self) -> str:
+        return f"<Likeness {self.before!r} ... {self.behind!r}>"
 
     def has(self, event: bytes) -> bool:
         """Whether it is the same but for its text."""
@@ -56,8 +62,4 @@ def likeness(event: bytes) -> Likeness | None:
     if len(event) > _MAX_BYTES or not event.startswith(b"data: ") or event.find(b"\n") != len(event) - 2:
         return None
     found = _TEXT.search(event)
-    return (
-        None
-        if found is None
-        else Likeness(event[: found.start(1)], event[found.end(1) :], event[found.end(1) :] + b"\r\n")
-    )
+    return None if found is None else Likeness(event[: found.start(1)], event[found.end(1) :])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Final
 
 from sidecar.core.hot_head import Patterns
 from sidecar.edge.connection import EdgeTiming
@@ -13,14 +13,24 @@ from sidecar.edge.reply import Dates
 from sidecar.interfaces import Clock, Service
 
 
-class Lane(Protocol):
-    """What the connections of a fast lane share."""
+class Lane:
+    """What the connections of a fast lane share. Made inside a running event loop."""
 
-    clock: Clock
-    dates: Dates
-    general: GeneralLane
-    loop: asyncio.AbstractEventLoop
-    open: OpenConnections
-    patterns: Patterns
-    service: Service
-    timing: EdgeTiming
+    __slots__ = ("clock", "dates", "general", "loop", "open", "patterns", "service", "timing")
+
+    def __init__(
+        self,
+        service: Service,
+        timing: EdgeTiming,
+        clock: Clock,
+        open_connections: OpenConnections,
+        general: GeneralLane,
+    ) -> None:
+        self.service = service
+        self.timing: Final = timing
+        self.clock: Final = clock
+        self.open: Final = open_connections
+        self.general: Final = general
+        self.dates: Final = Dates(clock.now_ns)
+        self.patterns: Final = Patterns()
+        self.loop: Final = asyncio.get_running_loop()

@@ -8,45 +8,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from sidecar.core.config import Address
-from sidecar.core.hot_head import Patterns
 from sidecar.edge.connection import EdgeTiming
 from sidecar.edge.fastlane import FastConnection
 from sidecar.edge.general import GeneralLane
+from sidecar.edge.lane import Lane
 from sidecar.edge.listening import address_of, open_sockets
 from sidecar.edge.open_connections import OpenConnections
-from sidecar.edge.reply import Dates
 from sidecar.interfaces import Clock, Service
 
 _BACKLOG = 1024  # a burst of as many callers waits in the kernel rather than being refused
 
 
-class FastLane:
-    """Makes protocols for new connections; holds what they share. Made inside a running event loop."""
+class FastLane(Lane):
+    """Makes protocols for new connections."""
 
-    __slots__ = ("clock", "dates", "general", "loop", "open", "patterns", "service", "timing")
+    __slots__ = ()
 
-    def __init__(
-        self,
-        service: Service,
-        timing: EdgeTiming,
-        clock: Clock,
-        open_connections: OpenConnections,
-        general: GeneralLane,
-    ) -> None:
-        self.service = service
-        self.timing = timing
-        self.clock = clock
-        self.open = open_connections
-        self.general = general
-        self.dates = Dates(clock.now_ns)
-        self.patterns = Patterns()
-        self.loop = asyncio.get_running_loop()
-
-    def make_protocol(self) -> FastConnection:
+    def make_protocol(self) -> asyncio.Protocol:
         """A protocol for one new connection."""
-        return FastConnection(self)
+        return cast(asyncio.Protocol, FastConnection(self))
 
 
 class DataLanes:

@@ -12,7 +12,7 @@ from sidecar.edge.open_connections import OpenConnections
 from sidecar.interfaces import ClientGone
 
 
-class Writing(asyncio.Protocol):
+class Writing:
     """Implements `reply.Wire`. One writer at a time."""
 
     __slots__ = ("_drained", "_open", "_transport", "date", "is_stalled")

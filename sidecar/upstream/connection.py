@@ -12,7 +12,7 @@ callbacks, so an early answer is seen while one is under way.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from sidecar.core.hot_answer import Patterns
 from sidecar.core.outcomes import Outcome
@@ -37,16 +37,19 @@ class Owner(Protocol):
         """The connection is closed. Told once."""
 
 
-class Shelf(dict["Connection", None]):
+class Shelf:
     """The idle connections to one origin, in the order they became idle; and how answers from there begin."""
 
+    __slots__ = ("idle", "patterns")
+
     def __init__(self) -> None:
-        super().__init__()
-        self.patterns = Patterns()
+        self.idle: Final[dict[Connection, None]] = {}
+        self.patterns: Final = Patterns()
 
 
-class Connection(asyncio.Protocol):
-    """A connection. Made by its owner, closed by `abort` or by the peer."""
+class Connection:
+    """A connection. Made by its owner, closed by `abort` or by the peer. An `asyncio.Protocol` in all but descent, which
+    would keep it from being compiled as a class of its own."""
 
     __slots__ = (
         "_armed_ns",

@@ -13,7 +13,7 @@ import ipaddress
 import socket
 import ssl
 from itertools import takewhile
-from typing import Protocol
+from typing import Protocol, cast
 
 from sidecar.core.http import Origin
 from sidecar.core.limits import MINUTE, SECOND
@@ -81,7 +81,7 @@ class Pool:
     @property
     def idle(self) -> int:
         """Connections that wait for a request."""
-        return sum(map(len, self._shelves.values()))
+        return sum([len(shelf.idle) for shelf in self._shelves.values()])
 
     @property
     def leased(self) -> int:
@@ -140,19 +140,20 @@ class Pool:
             connection.abort()
             return
         connection.expires_ns = expires_ns
-        connection.shelf[connection] = None
+        connection.shelf.idle[connection] = None
         if self._sweeper is None:
             self._sweeper = self._clock.call_at(expires_ns, self._sweep)
 
     def gone(self, connection: Connection) -> None:
         """Forget it."""
-        connection.shelf.pop(connection, None)
+        connection.shelf.idle.pop(connection, None)
         self._open.discard(connection)
 
     def _lease(self, origin: Origin, now_ns: int) -> Connection | None:
         shelf = self._shelves.get(origin)
-        while shelf:
-            connection, _ = shelf.popitem()
+        idle = {} if shelf is None else shelf.idle
+        while idle:
+            connection, _ = idle.popitem()
             if connection.expires_ns > now_ns and connection.is_usable:
                 return connection
             connection.abort()
@@ -162,9 +163,9 @@ class Pool:
         self._sweeper = None
         now_ns = self._clock.now_ns()
         for shelf in self._shelves.values():
-            for connection in list(takewhile(lambda kept: kept.expires_ns <= now_ns, shelf)):
+            for connection in list(takewhile(lambda kept: kept.expires_ns <= now_ns, shelf.idle)):
                 connection.abort()
-        oldest = [next(iter(shelf)).expires_ns for shelf in self._shelves.values() if shelf]
+        oldest = [next(iter(shelf.idle)).expires_ns for shelf in self._shelves.values() if shelf.idle]
         if oldest:
             self._sweeper = self._clock.call_at(min(oldest), self._sweep)
 
@@ -195,7 +196,7 @@ class Pool:
             if origin.scheme == "https":
                 await _handshake(sock, connection, self._context(), origin.host)
             else:
-                await asyncio.get_running_loop().create_connection(lambda: connection, sock=sock)
+                await asyncio.get_running_loop().create_connection(lambda: _protocol(connection), sock=sock)
         except BaseException:
             connection.abort()
             raise
@@ -222,7 +223,11 @@ class Pool:
 
 async def _handshake(sock: socket.socket, connection: Connection, context: ssl.SSLContext, host: str) -> None:
     loop = asyncio.get_running_loop()
-    await loop.create_connection(lambda: connection, sock=sock, ssl=context, server_hostname=host)
+    await loop.create_connection(lambda: _protocol(connection), sock=sock, ssl=context, server_hostname=host)
+
+
+def _protocol(connection: Connection) -> asyncio.Protocol:
+    return cast(asyncio.Protocol, connection)
 
 
 def _describe(error: OSError) -> str:

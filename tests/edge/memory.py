@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import cast
 
 
 class Memory(asyncio.Transport):
@@ -41,8 +42,7 @@ class Memory(asyncio.Transport):
         self._protocol().data_received(data)
 
     def _protocol(self) -> asyncio.Protocol:
-        assert isinstance(self.protocol, asyncio.Protocol)
-        return self.protocol
+        return cast(asyncio.Protocol, self.protocol)
 
     def is_closing(self) -> bool:
         return self._is_closing
