@@ -14,11 +14,10 @@ from sidecar.interfaces import ClientGone, Reply
 class Flow:
     """Implements `upstream.response.Taker`."""
 
-    __slots__ = ("_knows", "_push", "_strip", "_tap")
+    __slots__ = ("_push", "_strip", "_tap")
 
     def __init__(self, tap: Tap, reply: Reply, strip: UsageStrip | None) -> None:
         self._tap = tap
-        self._knows = tap.knows
         self._push = reply.push
         self._strip = strip
 
@@ -28,7 +27,7 @@ class Flow:
     def take_chunk(self, data: bytes) -> bool | None:
         """Take input as it came, if it is one whole chunk of which nothing is to be noted or changed, and say whether
         to go on; None: it is not, and was not taken."""
-        if self._strip is not None or not self._knows(data):
+        if self._strip is not None or not self._tap.knows(data):
             return None
         try:
             return self._push(data, True)

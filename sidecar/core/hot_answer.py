@@ -17,10 +17,10 @@ from sidecar.core.http import Header
 _MAX_HEAD_BYTES = 8 * 1024  # providers behind the largest CDN send 2 KiB
 _MAX_PATTERNS = 8  # of one origin: its surfaces, with and without a cookie, plain and packed
 _MOST_MADE = 256  # whoever sends other names each time is read the long way
-_MAX_LENGTH_DIGITS = 15
 _STATUS = re.compile(rb"HTTP/1\.1 200 [ -~]*")
 _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[\t ]*+([\t -~\x80-\xff]*+)")
 _VALUE = rb"[\t ]*+([\t -~\x80-\xff]*+)\r\n"
+_LENGTH = rb"[\t ]*+([0-9]{1,15}+)[\t ]*+\r\n"  # one that is to be believed
 _UNSEEN = rb"[\t -~\x80-\xff]*+\r\n"
 # the same in every answer of the pattern: they decide how the body is to be read
 _FIXED = frozenset({b"content-type", b"content-encoding", b"connection"})
@@ -65,15 +65,15 @@ class Pattern:
             elif b"limit" in name or name == b"content-length":
                 groups += 1
                 self.at[name] = groups
-                pieces.append(_VALUE)
+                pieces.append(_LENGTH if name == b"content-length" else _VALUE)
             else:
                 pieces.append(_UNSEEN)
         pieces.append(b")" if is_open else b"")
-        return re.compile(b"".join(pieces))
+        return re.compile(b"".join(pieces) + rb"(?=\r\n)")
 
-    def match(self, data: bytes, end: int) -> Known | None:
-        """The head that ends at `end`, with the end of its last line, if it is of this kind."""
-        match = self._expression.fullmatch(data, 0, end)
+    def match(self, data: bytes) -> Known | None:
+        """The head that the bytes begin with, if it is whole and of this kind."""
+        match = self._expression.match(data)
         return None if match is None else Known(self, match)
 
     def __repr__(self) -> str:
@@ -91,10 +91,14 @@ class Known:
 
     @property
     def length(self) -> int | None:
-        """content-length; None: it declares none, or none to be believed."""
+        """content-length; None: it declares none."""
         at = self.pattern.at.get(b"content-length")
-        digits = b"" if at is None else self.match[at].rstrip()
-        return int(digits) if digits.isdigit() and len(digits) <= _MAX_LENGTH_DIGITS else None
+        return None if at is None else int(self.match[at])
+
+    @property
+    def end(self) -> int:
+        """Where the body begins."""
+        return self.match.end() + 2
 
     @property
     def lines(self) -> bytes:
@@ -118,20 +122,21 @@ class Patterns:
         self._seen: list[int] = []  # what was seen once, as hashes
         self._made = 0
 
-    def match(self, data: bytes, end: int) -> Known | None:
-        """The head that ends at `end`, with the end of its last line, if one like it was seen."""
+    def match(self, data: bytes) -> Known | None:
+        """The head that the bytes begin with, if it is whole and one like it was seen."""
         for at, pattern in enumerate(self._known):
-            known = pattern.match(data, end)
+            known = pattern.match(data)
             if known is not None:
                 if at:
                     self._known.insert(0, self._known.pop(at))
                 return known
         return None
 
-    def learn(self, data: bytes, end: int) -> None:
-        """A head that none matched, and that proved to be a good one: the second of its kind makes a pattern, which
-        costs as much as a hundred such heads. One of no plain meaning makes none."""
-        lines = _plain(data[: end - 2].split(b"\r\n")) if end <= _MAX_HEAD_BYTES else None
+    def learn(self, data: bytes) -> None:
+        """Bytes whose head none matched, and that proved to be a good one: the second of its kind makes a pattern,
+        which costs as much as a hundred such heads. One of no plain meaning makes none."""
+        end = data.find(b"\r\n\r\n", 0, _MAX_HEAD_BYTES)
+        lines = None if end < 0 else _plain(data[:end].split(b"\r\n"))
         if lines is None or self._made >= _MOST_MADE:
             return
         seen = hash(tuple((name, value if name.lower() in _FIXED else b"") for name, value in lines))

@@ -84,18 +84,14 @@ class Reader:
 
     def _begin(self, data: bytes) -> str | None:
         """The first bytes of an answer: its whole head as a rule."""
-        end = data.find(b"\r\n\r\n") + 2
-        if end < 2:
-            return self._parse(data)
         response = self.response
-        known = self._patterns.match(data, end)
+        known = self._patterns.match(data)
         if known is None:
             wrong = self._parse(data)
             if wrong is None and response is not None and response.status == 200:
-                self._patterns.learn(data, end)
+                self._patterns.learn(data)
             return wrong
-        length = known.length
-        start = end + 2
+        length, start = known.length, known.end
         more = len(data) - start
         if response is None or (length is None) is not known.pattern.is_chunked or more > (length or more):
             return self._parse(data)

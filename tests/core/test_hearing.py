@@ -33,12 +33,11 @@ def head(dialect, values):
 
 
 def known(patterns, wire):
-    end = len(wire) - 2
-    found = patterns.match(wire, end)
+    found = patterns.match(wire)
     if found is None:
-        patterns.learn(wire, end)
-        patterns.learn(wire, end)
-        found = patterns.match(wire, end)
+        patterns.learn(wire)
+        patterns.learn(wire)
+        found = patterns.match(wire)
     assert found is not None
     return found
 
