@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable
 
 from sidecar.core.limits import SECOND
-from sidecar.interfaces import Timer
+from sidecar.interfaces import Clock, Timer
 
 _CHECK_NS = SECOND  # how often the wall clock is compared
 
 
-class LoopClock:
+class LoopClock(Clock):
     """Implements `interfaces.Clock` on a running event loop. `wall` and `monotonic`, in ns: what it is made of."""
 
     def __init__(

@@ -9,10 +9,11 @@ from __future__ import annotations
 from sidecar.core.sse import Tap
 from sidecar.core.usage_strip import UsageStrip
 from sidecar.interfaces import ClientGone, Reply
+from sidecar.upstream.response import Taker
 
 
-class Flow:
-    """Implements `upstream.response.Taker`."""
+class Flow(Taker):
+    """A stream that flows."""
 
     __slots__ = ("_push", "_strip", "_tap")
 

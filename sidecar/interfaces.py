@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple, Protocol
 
 from sidecar.core.errors import Refusal
 from sidecar.core.http import Header, Lines, Notes, Request
 from sidecar.core.trace import Trace
+from sidecar.extensible import mypyc_attr
 
 
 class ClientGone(Exception):
@@ -22,12 +24,15 @@ class Timer(Protocol):
         """Forget the call; harmless when it has already run."""
 
 
-class Clock(Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Clock(ABC):
     """Time as the shells see it. The real one is made in app.py; tests drive their own."""
 
+    @abstractmethod
     def now_ns(self) -> int:
         """Unix time in integer nanoseconds, never going backwards within a process."""
 
+    @abstractmethod
     def call_at(self, when_ns: int, callback: Callable[..., object], *args: object) -> Timer:
         """Call `callback(*args)` from the event loop at `when_ns` (Unix ns), soon if that is past."""
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from sidecar.core.limits import SECOND
+from sidecar.interfaces import Clock
 
 START_NS = 1_700_000_000 * SECOND
 
@@ -34,7 +35,7 @@ class FakeTimer:
         self._callback(*self._args)
 
 
-class FakeClock:
+class FakeClock(Clock):
     """A Clock that stands still until `advance`. Works with and without a running loop; no socket is affected."""
 
     def __init__(self, now_ns: int = START_NS) -> None:
@@ -78,7 +79,7 @@ class FakeClock:
         self._now_ns = end_ns
 
 
-class LoopClock:
+class LoopClock(Clock):
     """A Clock on the running loop's own time, for tests with real sockets."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 # A module may import what has a lower rank, and what is of its own group.
 RANKS = [
-    {"core": ["core"], "version": [""]},
+    {"core": ["core"], "version": [""], "extensible": ["extensible"]},
     {"interfaces": ["interfaces"]},
     {room: [room] for room in ("edge", "upstream", "store", "admin", "inject", "sim")},
     {

@@ -16,6 +16,7 @@ from sidecar.edge.reply import Asked, HttpReply
 from sidecar.flowing import Flow
 from sidecar.interfaces import ClientGone
 from sidecar.upstream.connection import Connection, Shelf
+from sidecar.upstream.response import Taker
 from tests.core.streams import DONE, HELLO, chunk
 from tests.edge.memory import Memory
 from tests.edge.test_reply import LAST, OLD, PLAIN, ListWire
@@ -38,7 +39,7 @@ class Owner:
         pass
 
 
-class Taken:
+class Taken(Taker):
     """A Taker that writes down what it gets and stops when told to."""
 
     def __init__(self, known=()):
@@ -173,7 +174,7 @@ async def test_C10_what_is_pushed_is_what_is_written(asked):
         await written.write(piece)
     await reply.drained()
     assert wire.written == other.written
-    wire.is_stalled = True
+    wire.stalls = True
     assert not reply.push(b"more", False)
 
 

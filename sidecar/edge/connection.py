@@ -19,7 +19,7 @@ from sidecar.core.errors import Reason, Refusal, render
 from sidecar.core.limits import SECOND
 from sidecar.edge.head import HEAD_TOO_LARGE, MAX_HEAD_BYTES
 from sidecar.edge.open_connections import OpenConnections
-from sidecar.edge.reply import Asked, Dates, HttpReply, last_answer
+from sidecar.edge.reply import Asked, Dates, HttpReply, Wire, last_answer
 from sidecar.edge.watched_parser import HeadTooLarge, WatchedParser
 from sidecar.interfaces import ClientGone, Clock, Timer, sleep_until
 
@@ -39,7 +39,7 @@ class EdgeTiming(NamedTuple):
 
 
 class Connection(web.RequestHandler):
-    """Implements `reply.Wire`. Made for a new transport, or for one that the fast lane hands over with its bytes."""
+    """A caller's connection. Made for a new transport, or for one that the fast lane hands over with its bytes."""
 
     __slots__ = ("_clock", "_dates", "_head_due_ns", "_head_timer", "_is_lingering", "_open", "_timing", "_watched")
 
@@ -136,11 +136,6 @@ class Connection(web.RequestHandler):
         """No further request will be served here, because the process drains."""
         return self._open.is_draining
 
-    @property
-    def is_stalled(self) -> bool:
-        """The transport holds more than it wants to."""
-        return self.writing_paused
-
     def write(self, piece: bytes) -> None:
         """Hand over to the transport; ClientGone when the connection is closed."""
         transport = self.transport
@@ -236,6 +231,33 @@ class Connection(web.RequestHandler):
             self.force_close()
 
 
+class Way(Wire):
+    """To the caller at the other end of such a connection."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def is_last(self) -> bool:
+        return self._connection.is_last
+
+    def is_stalled(self) -> bool:
+        return self._connection.writing_paused
+
+    def write(self, piece: bytes) -> None:
+        self._connection.write(piece)
+
+    async def writable(self) -> None:
+        await self._connection.writable()
+
+    def abort(self) -> None:
+        self._connection.abort()
+
+    def date(self) -> bytes:
+        return self._connection.date()
+
+
 class _Refused(web.StreamResponse):
     """Stands where aiohttp wants a response, for what never became a request."""
 
@@ -249,7 +271,7 @@ class _Refused(web.StreamResponse):
         return False
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        reply = HttpReply(self._connection, Asked(is_head=False, is_http_1_0=False, keeps_alive=False))
+        reply = HttpReply(Way(self._connection), Asked(is_head=False, is_http_1_0=False, keeps_alive=False))
         try:
             await self._connection.refuse(reply, self._refusal, is_last=True)
         except ClientGone:

@@ -15,7 +15,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from sidecar.core.errors import Reason, Refusal
 from sidecar.core.http import Request
-from sidecar.edge.connection import Connection, EdgeTiming
+from sidecar.edge.connection import Connection, EdgeTiming, Way
 from sidecar.edge.head import read_head
 from sidecar.edge.open_connections import OpenConnections
 from sidecar.edge.refusals import ENDS_CONNECTION, late_body, unfinished
@@ -53,7 +53,9 @@ class GeneralLane:
         connection = cast(Connection, request.protocol)
         # aiohttp 3.14 takes the last trailer of a chunked body for a header of the next request: let there be none
         keeps_alive = request.keep_alive and "transfer-encoding" not in request.headers
-        reply = HttpReply(connection, Asked(request.method == "HEAD", tuple(request.version) == (1, 0), keeps_alive))
+        reply = HttpReply(
+            Way(connection), Asked(request.method == "HEAD", tuple(request.version) == (1, 0), keeps_alive)
+        )
         try:
             refusal = await self._exchange(connection, request, reply) or unfinished(reply)
             if refusal is not None:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import enum
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from sidecar.core.chunks import content
 from sidecar.core.errors import Answer
 from sidecar.core.http import Lines
 from sidecar.core.limits import SECOND
+from sidecar.extensible import mypyc_attr
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Below this, copying the body behind its head is cheaper than a second system call.
@@ -26,26 +28,33 @@ _STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.en
 _DATE = re.compile(rb"^date:", re.IGNORECASE | re.MULTILINE)
 
 
-class Wire(Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Wire(ABC):
     """The caller's connection, as far as an answer needs it."""
 
-    @property
+    __slots__ = ()
+
+    @abstractmethod
     def is_last(self) -> bool:
-        """No further request will be served here, because the process drains."""
+        """Whether no further request will be served here, because the process drains."""
 
-    @property
+    @abstractmethod
     def is_stalled(self) -> bool:
-        """The transport holds more than it wants to: `writable` would wait."""
+        """Whether the transport holds more than it wants to: `writable` would wait."""
 
+    @abstractmethod
     def write(self, piece: bytes) -> None:
         """Hand over to the transport; ClientGone when the connection is closed."""
 
+    @abstractmethod
     async def writable(self) -> None:
         """Wait while the transport holds more than it wants to; ClientGone when the connection closes."""
 
+    @abstractmethod
     def abort(self) -> None:
         """Close at once, throwing away what is not sent."""
 
+    @abstractmethod
     def date(self) -> bytes:
         """The value of a Date header now."""
 
@@ -105,7 +114,7 @@ class HttpReply:
             self._wire.write(self._open(status, headers, framing))
             self._wire.write(body)
         self._phase = _FINISHED
-        if self._wire.is_stalled:
+        if self._wire.is_stalled():
             await self._wire.writable()
 
     async def start(self, status: int, headers: Lines, length: int | None) -> None:
@@ -121,13 +130,13 @@ class HttpReply:
             framing = b"transfer-encoding: chunked\r\n"
             self._is_chunked = True
         self._wire.write(self._open(status, headers, framing))
-        if self._wire.is_stalled:
+        if self._wire.is_stalled():
             await self._wire.writable()
 
     async def write(self, chunk: bytes) -> None:
         """A piece of the body, passed on at once. Dropped where the answer has none (HEAD, 204, 304)."""
         self._put(chunk)
-        if self._wire.is_stalled:
+        if self._wire.is_stalled():
             await self._wire.writable()
 
     def _put(self, chunk: bytes) -> None:
@@ -147,11 +156,11 @@ class HttpReply:
             self._wire.write(piece)
         else:
             self._put((content(piece) or b"") if is_framed else piece)
-        return not self._wire.is_stalled
+        return not self._wire.is_stalled()
 
     async def drained(self) -> None:
         """Wait while the caller reads more slowly than we write."""
-        if self._wire.is_stalled:
+        if self._wire.is_stalled():
             await self._wire.writable()
 
     async def finish(self) -> None:
@@ -163,7 +172,7 @@ class HttpReply:
         if self._is_chunked:
             self._wire.write(b"0\r\n\r\n")
         self._phase = _FINISHED
-        if self._wire.is_stalled:
+        if self._wire.is_stalled():
             await self._wire.writable()
 
     def abort(self) -> None:
@@ -176,7 +185,7 @@ class HttpReply:
         if self._phase is not _FRESH:
             self._expect(_FRESH)
         self._phase = _STARTED
-        if self._wire.is_last:
+        if self._wire.is_last():
             self.keeps_alive = False
         if not self.keeps_alive:
             framing += b"connection: close\r\n"

@@ -6,28 +6,35 @@ Decides when a writer waits. Knows nothing of what is read, nor of HTTP.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from sidecar.edge.open_connections import OpenConnections
+from sidecar.edge.reply import Dates, Wire
 from sidecar.interfaces import ClientGone
 
 
-class Writing:
-    """Implements `reply.Wire`. One writer at a time."""
+class Writing(Wire):
+    """A Wire on a transport. One writer at a time."""
 
-    __slots__ = ("_drained", "_open", "_transport", "date", "is_stalled")
+    __slots__ = ("_dates", "_drained", "_is_stalled", "_open", "_transport")
 
-    def __init__(self, open_connections: OpenConnections, date: Callable[[], bytes]) -> None:
-        self.date = date
-        self.is_stalled = False  # the transport holds more than it wants to
+    def __init__(self, open_connections: OpenConnections, dates: Dates) -> None:
+        self._dates = dates
+        self._is_stalled = False  # the transport holds more than it wants to
         self._open = open_connections
         self._transport: asyncio.Transport | None = None  # None when lost, or in other hands
         self._drained: asyncio.Future[None] | None = None
 
-    @property
     def is_last(self) -> bool:
-        """No further request will be served here, because the process drains."""
+        """Whether no further request will be served here, because the process drains."""
         return self._open.is_draining
+
+    def is_stalled(self) -> bool:
+        """Whether the transport holds more than it wants to."""
+        return self._is_stalled
+
+    def date(self) -> bytes:
+        """The value of a Date header now."""
+        return self._dates()
 
     def write(self, piece: bytes) -> None:
         """Hand over to the transport; ClientGone when the connection is closed."""
@@ -38,7 +45,7 @@ class Writing:
 
     async def writable(self) -> None:
         """Wait while the transport holds more than it wants to; ClientGone when the connection closes."""
-        if self.is_stalled:
+        if self._is_stalled:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
             if self._transport is None:
@@ -61,11 +68,11 @@ class Writing:
 
     def pause_writing(self) -> None:
         """The transport holds enough."""
-        self.is_stalled = True
+        self._is_stalled = True
 
     def resume_writing(self) -> None:
         """The transport takes more."""
-        self.is_stalled = False
+        self._is_stalled = False
         self._wake()
 
     def _wake(self) -> None:

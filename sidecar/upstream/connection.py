@@ -18,7 +18,7 @@ from sidecar.core.hot_answer import Patterns
 from sidecar.core.outcomes import Outcome
 from sidecar.interfaces import Clock, Timer
 from sidecar.upstream.reader import Reader
-from sidecar.upstream.response import MAX_UNREAD_BYTES, Response
+from sidecar.upstream.response import MAX_UNREAD_BYTES, Carrier, Response
 
 # One write of an upload. The transport is given a view of it, so nothing is copied that the socket takes at once; TLS
 # keeps as much of it encrypted.
@@ -47,9 +47,11 @@ class Shelf:
         self.patterns: Final = Patterns()
 
 
-class Connection:
-    """A connection. Made by its owner, closed by `abort` or by the peer. An `asyncio.Protocol` in all but descent, which
-    would keep it from being compiled as a class of its own."""
+class Connection(Carrier):
+    """A connection. Made by its owner, closed by `abort` or by the peer.
+
+    An `asyncio.Protocol` in all but descent, which would keep it from being compiled as a class with slots.
+    """
 
     __slots__ = (
         "_armed_ns",

@@ -9,11 +9,12 @@ connection serves the next request while this is still being read.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 from sidecar.core.hot_answer import Known
 from sidecar.core.http import Header
 from sidecar.core.outcomes import Fault, Outcome
+from sidecar.extensible import mypyc_attr
 from sidecar.interfaces import Clock
 
 # Unread bytes at which reading pauses: half of what asyncio or uvloop receive at most at once. What has been received
@@ -22,26 +23,37 @@ from sidecar.interfaces import Clock
 MAX_UNREAD_BYTES = 128 * 1024
 
 
-class Taker(Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Taker(ABC):
     """Whoever takes the pieces of a body as they come."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def take_chunk(self, data: bytes) -> bool | None:
         """Take input between two chunks, if it is one whole chunk of a kind that needs no reading, and say whether to
         go on; None: it is not, and was not taken."""
 
+    @abstractmethod
     def take(self, piece: bytes, framed: bytes | None) -> bool:
         """Take a piece of the body, `framed` as whole chunks where it came so; whether to go on."""
 
 
-class Carrier(Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Carrier(ABC):
     """The connection an answer comes over."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def expect(self, deadline_ns: int) -> asyncio.Future[None]:
         """A future for the next change; when it does not come until `deadline_ns` (Unix ns), the answer fails."""
 
+    @abstractmethod
     def resume(self) -> None:
         """Read on after a pause."""
 
+    @abstractmethod
     def abort(self) -> None:
         """Close at once."""
 

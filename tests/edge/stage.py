@@ -33,7 +33,7 @@ class HandTimer:
         self.callback = None
 
 
-class HandClock:
+class HandClock(Clock):
     """Implements `Clock`; time passes by `advance` alone."""
 
     def __init__(self, now_ns: int = 1_700_000_000 * SECOND) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.core.errors import Answer
 from sidecar.core.limits import SECOND
-from sidecar.edge.reply import Asked, Dates, HttpReply, last_answer
+from sidecar.edge.reply import Asked, Dates, HttpReply, Wire, last_answer
 from sidecar.interfaces import ClientGone
 from tests.edge.raw import RawClient, post, request
 
@@ -20,14 +20,20 @@ OLD = PLAIN._replace(is_http_1_0=True)
 DATE = b"date: now\r\n"
 
 
-class ListWire:
-    """Implements `Wire` on a list."""
+class ListWire(Wire):
+    """A Wire on a list."""
 
     def __init__(self, is_last=False):
-        self.is_last = is_last
-        self.is_stalled = False
+        self.ends = is_last
+        self.stalls = False
         self.written = []
         self.is_aborted = False
+
+    def is_last(self):
+        return self.ends
+
+    def is_stalled(self):
+        return self.stalls
 
     def write(self, piece):
         if self.is_aborted:

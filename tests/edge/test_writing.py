@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from sidecar.edge.open_connections import OpenConnections
+from sidecar.edge.reply import Dates
 from sidecar.edge.writing import Writing
 from sidecar.interfaces import ClientGone
 from tests.fakes import settle
@@ -25,7 +26,7 @@ class Sink(asyncio.Transport):
 
 
 def made():
-    writing = Writing(OpenConnections(), lambda: b"now")
+    writing = Writing(OpenConnections(), Dates(lambda: 0))
     writing._transport = Sink()
     return writing
 
@@ -34,13 +35,13 @@ async def test_a_writer_waits_while_the_transport_holds_enough_and_no_longer():
     writing = made()
     await writing.writable()
     writing.pause_writing()
-    assert writing.is_stalled
+    assert writing.is_stalled()
     waiting = asyncio.ensure_future(writing.writable())
     await settle()
     assert not waiting.done()
     writing.resume_writing()
     await waiting
-    assert not writing.is_stalled
+    assert not writing.is_stalled()
 
 
 async def test_a_writer_that_was_cancelled_leaves_nothing_behind():

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from sidecar.core.hot_answer import Patterns
 from sidecar.upstream.reader import MAX_HEAD_BYTES, Reader
-from sidecar.upstream.response import Response
+from sidecar.upstream.response import Carrier, Response
 
 
-class NoCarrier:
+class NoCarrier(Carrier):
     """The reader never calls it."""
 
     def expect(self, deadline_ns: int) -> asyncio.Future[None]:
