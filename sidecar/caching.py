@@ -20,6 +20,7 @@ from sidecar.core.call import Call
 from sidecar.core.config import Cache
 from sidecar.core.heading import Heading
 from sidecar.core.http import Request
+from sidecar.core.limits import Usage
 from sidecar.core.outcomes import Outcome
 from sidecar.core.record import Record
 from sidecar.core.shared_answer import Reader
@@ -252,8 +253,8 @@ class Caching:
             counts = self.counts.of(sought.call.model)
             counts.coalesced += 1
             await self._pass_on(flight, reader, sought.reply, record.id)
-            usage = flight.record.usage
-            counts.save(*((0, 0) if usage is None else usage[:2]))
+            usage = flight.record.usage or Usage(0, 0)
+            counts.save(usage.input_tokens, usage.output_tokens)
             record.outcome = flight.record.outcome or Outcome.BROKEN.value
             if reader.is_cut:
                 record.outcome = Outcome.BROKEN.value

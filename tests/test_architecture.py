@@ -73,7 +73,18 @@ PLACES = {name: (rank, group) for rank, groups in enumerate(RANKS) for group, na
 
 # Values in, values out. Of datetime and email.utils only what takes the time as an argument (see the calls below).
 PURE = {
-    *("__future__", "array", "base64", "binascii", "bisect", "collections", "collections.abc", "contextlib", "copy"),
+    *(
+        "__future__",
+        "abc",
+        "array",
+        "base64",
+        "binascii",
+        "bisect",
+        "collections",
+        "collections.abc",
+        "contextlib",
+        "copy",
+    ),
     *("dataclasses", "datetime", "decimal", "difflib", "email.utils", "enum", "fnmatch", "functools", "hashlib"),
     *("heapq", "html", "ipaddress", "itertools", "json", "math", "msgspec", "operator", "re", "string", "struct"),
     *("types", "typing", "unicodedata", "urllib.parse", "zlib"),

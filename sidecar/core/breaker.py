@@ -62,6 +62,7 @@ class Event(enum.Enum):
 
 
 _CLOSED, _OPEN, _HALF_OPEN = State  # an enum's member costs a look-up through its metaclass
+_OK = Outcome.OK
 
 TRANSITIONS = {
     (_CLOSED, Event.FAILED): _CLOSED,
@@ -148,7 +149,7 @@ class Breaker:
             if not self._probes:
                 self._move(Event.PROBE_LEFT)
                 self.until_ns = now_ns if self.state is _OPEN else self.until_ns
-        elif outcome is Outcome.OK:
+        elif outcome is _OK:
             self._overtaken = 0
             if self._verdicts:
                 self._verdicts += 1

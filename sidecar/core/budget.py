@@ -66,8 +66,9 @@ class Budget:
     """One window with its provenance. `full_limit` is the provider's, `window.limit` this process's share of it."""
 
     __slots__ = (
+        "_heard_limit",
         "_heard_text",
-        "_heard_then",
+        "_noted_ns",
         "_ours",
         "_replicas",
         "_told",
@@ -96,10 +97,11 @@ class Budget:
         self.heard: dict[Source, tuple[int, int]] = {}  # by whom: the limit, and when it is dropped
         self._replicas = replicas
         self.shape = (spec.algorithm, spec.calendar)  # how its window runs
-        self._told: int | None = None  # what the provider last said is left
+        self._told = -1  # what the provider last said is left; below 0: nothing yet
         self._ours = 0  # what we took to be left from then on
-        self._heard_text = b""  # a limit as a header named it, and what that left in `heard`
-        self._heard_then: tuple[int, int] | None = None
+        self._heard_text = b""  # the limit that headers name, as they do, while it stands in `heard`; its number,
+        self._heard_limit = 0
+        self._noted_ns = 0  # and until when it need not be noted again
 
     def never_fits(self, cost: Cost) -> bool:
         """Whether a request of that cost cannot fit even a whole window.
@@ -122,38 +124,27 @@ class Budget:
         if limit is not None:
             before = self.heard.get(source)
             self.heard[source] = (limit, now + HEARD_FOR_NS)
+            self._heard_text = b""
             if before is None or before[0] != limit:
                 self._apply(now)
         if reading.remaining is None:
             return
-        weighed = self._weighed(reading.remaining, limit, now, charge)
-        if weighed is not None:
-            self._follow(weighed, reading.reset_ns, now)
+        self._hear_left(reading.remaining, limit, reading.reset_ns, now, charge)
 
     def hears_again(self, limit: bytes, now: int) -> bool:
         """Whether a header named that limit, in these digits, not long ago: it says nothing new."""
-        then = self._heard_then
-        return (
-            limit == self._heard_text
-            and then is not None
-            and then == self.heard.get(_HEADER)
-            and now < then[1] - _NOTED_NS
-        )
+        return limit == self._heard_text and now < self._noted_ns
 
     def note_text(self, limit: bytes) -> None:
         """These are the digits of the limit that a header has just named."""
-        self._heard_text, self._heard_then = limit, self.heard.get(_HEADER)
+        then = self.heard.get(_HEADER)
+        if then is not None:
+            self._heard_text, self._heard_limit, self._noted_ns = limit, then[0], then[1] - _NOTED_NS
 
-    def hear_remaining(self, texts: tuple[bytes, bytes | None], limit: int, now: int, charge: Charge) -> int:
-        """Take in what a header said is left, and when the window is whole: both as sent. What is left is digits. How
-        much less is left now than we thought."""
-        weighed = self._weighed(int(texts[0]), limit, now, charge)
-        if weighed is None:
-            return 0
-        ours = self._ours
-        reset_ns = parse_reset(texts[1], now) if weighed[1] and texts[1] is not None else None
-        self._follow(weighed, reset_ns, now)
-        return max(0, ours - weighed[0])
+    def hear_remaining(self, remaining: int, reset: bytes | None, now: int, charge: Charge) -> int:
+        """Take in what a header said is left of the limit that is heard again, and when the window is whole, as sent.
+        How much less is left now than we thought."""
+        return self._hear_left(remaining, self._heard_limit, reset, now, charge)
 
     def expire(self, now: int) -> bool:
         """Drop what was heard too long ago. False when no limit is left."""
@@ -166,6 +157,7 @@ class Budget:
     def forget(self) -> None:
         """Drop all that was heard; `configure` follows."""
         self.heard.clear()
+        self._heard_text = b""
 
     @property
     def expires_ns(self) -> int:
@@ -193,7 +185,7 @@ class Budget:
         """This window for the status page."""
         window = self.window
         left, whole_ns = window.remaining(now), window.resets_at(now)
-        drift = None if self._told is None else abs(self._told - self._ours) * 1000 // (window.limit or 1)
+        drift = None if self._told < 0 else abs(self._told - self._ours) * 1000 // (window.limit or 1)
         return WindowView(self.axis, window.window_ns, window.limit, left, whole_ns, self.source, drift)
 
     def absorb(self, other: Budget, now: int) -> None:
@@ -201,6 +193,7 @@ class Budget:
         for source, (limit, until_ns) in other.heard.items():
             before = self.heard.get(source)
             self.heard[source] = (limit, until_ns) if before is None else min(before, (limit, until_ns))
+        self._heard_text = b""
         used = other.window.limit - other.window.remaining(now)
         self._apply(now)
         unknown = used - (self.window.limit - self.window.remaining(now))
@@ -217,41 +210,57 @@ class Budget:
         if share != self.window.limit:
             self.window.set_limit(share, now)
 
-    def _weighed(self, remaining: int, limit: int | None, now: int, charge: Charge | None) -> tuple[int, bool] | None:
-        """What our own count is to be, where it has to follow, and whether the reset that was told belongs to it."""
+    def _hear_left(
+        self, remaining: int, limit: int | None, reset: int | bytes | None, now: int, charge: Charge | None
+    ) -> int:
+        """Follow what the provider says is left as far as it is believed; how much less that is than we thought."""
         window = self.window
         ours = window.remaining(now)
         own, since, at_ns = (0, 0, now) if charge is None else self._since(charge)
         present = window.brought_up(remaining, at_ns, since, now)
         if present is None:
-            return None
+            return 0
         self._told, self._ours = present if present > 0 else 0, ours
         if present < ours:
             if 2 * present > window.limit and ours - present <= window.limit >> 10:
-                return None  # a thousandth, with half of it left: not worth a correction each time
-            return max(0, present), present == remaining
-        if limit is None or limit > window.limit:
-            return None
-        # requests in flight may not be in the provider's count yet, so what they reserved stays off. A limit of our own
-        # below the provider's, or a share of it, is ours to count: the provider's count says nothing of it
-        allowed = (remaining if remaining < limit else limit) - max(self.reserved, own + since)
-        return (allowed, True) if allowed > ours else None
+                return 0  # a thousandth, with half of it left: not worth a correction each time
+            self._follow(self._told, reset if present == remaining else None, now)
+        elif limit is not None and limit <= window.limit:
+            # requests in flight may not be in the provider's count yet, so what they reserved stays off. A limit of our
+            # own below the provider's, or a share of it, is ours to count: the provider's count says nothing of it
+            allowed = (remaining if remaining < limit else limit) - max(self.reserved, own + since)
+            if allowed > ours:
+                self._follow(allowed, reset, now)
+        return ours - self._ours if ours > self._ours else 0
 
-    def _follow(self, weighed: tuple[int, bool], reset_ns: int | None, now: int) -> None:
-        amount, is_dated = weighed
-        self.window.observe(amount, now, now + reset_ns if is_dated and reset_ns is not None else None)
+    def _follow(self, amount: int, reset: int | bytes | None, now: int) -> None:
+        reset_ns = parse_reset(reset, now) if isinstance(reset, bytes) else reset
+        self.window.observe(amount, now, None if reset_ns is None else now + reset_ns)
         self._ours = amount
 
     def _since(self, charge: Charge) -> tuple[int, int, int]:
         """What a request was charged here, what was spent after it, and when it went. One that went before this window
         was known is not in the total."""
-        for budget, amount, total in charge.spent:
-            if budget is self:
-                return amount, max(0, self.total - total), charge.at_ns
-        return 0, max(0, self.total), charge.at_ns
+        own, then = 0, 0
+        for taken in charge.spent:
+            if taken.budget is self:
+                own, then = taken.amount, taken.total
+                break
+        return own, self.total - then if self.total > then else 0, charge.at_ns
 
     def __repr__(self) -> str:
         return f"<Budget {self.axis.name.lower()} {self.window!r} by {self.source.value}>"
+
+
+class Taken:
+    """What a request took of one budget, in the unit of its axis, and the budget's total with it."""
+
+    __slots__ = ("amount", "budget", "total")
+
+    def __init__(self, budget: Budget, amount: int, total: int) -> None:
+        self.budget = budget
+        self.amount = amount
+        self.total = total
 
 
 class Charge:
@@ -259,13 +268,13 @@ class Charge:
 
     __slots__ = ("at_ns", "is_open", "spent")
 
-    def __init__(self, spent: list[tuple[Budget, int, int]], at_ns: int) -> None:
-        self.spent = spent  # of which budget how much, in the unit of its axis, and the budget's total with it
+    def __init__(self, spent: list[Taken], at_ns: int) -> None:
+        self.spent = spent
         self.at_ns = at_ns
         self.is_open = True
 
     def __repr__(self) -> str:
-        taken = ", ".join(f"{amount} {budget.axis.name.lower()}" for budget, amount, _ in self.spent)
+        taken = ", ".join(f"{each.amount} {each.budget.axis.name.lower()}" for each in self.spent)
         return f"<Charge {taken or 'nothing'} at {self.at_ns}{'' if self.is_open else ' closed'}>"
 
 

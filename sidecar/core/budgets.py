@@ -72,26 +72,67 @@ def merged(budgets: Budgets, others: Budgets, now: int) -> Budgets:
     return (*budgets, *added)
 
 
-def by_column(cost: Cost) -> tuple[int, int, int, int, int]:
-    """What a request takes from a window of each axis."""
-    taken, declared, audio = cost
-    # who reads anything also writes something: a spent output window must stop it even where output is not reserved
-    return 1, taken + declared, taken, declared or (1 if taken else 0), audio
+class Look:
+    """The last look at all windows: what was left, and for how long, how many requests and tokens that holds: until a
+    thousandth is spent or a hundredth has passed."""
 
+    __slots__ = ("fresh_ns", "requests", "room", "tokens")
 
-def look(budgets: Budgets, now: int) -> tuple[int, int, int, int]:
-    """What is left of the tightest, in thousandths; until when that holds, give or take ten; and how many requests and
-    tokens may be spent before it does no more."""
-    least, fresh_ns = 1000, FOREVER_NS
-    requests = tokens = FOREVER_NS
-    for budget in budgets:
-        window = budget.window
-        limit = window.limit or 1
-        grain = limit // 1000
-        least = min(least, window.remaining(now) * 1000 // limit)
-        fresh_ns = min(fresh_ns, now + window.window_ns // 100 if window.is_ours else now)
-        if budget.column == 0:
-            requests = min(requests, grain)
+    def __init__(self) -> None:
+        self.room = 0  # what is left of the tightest, in thousandths
+        self.fresh_ns = 0  # until when that holds, give or take ten
+        self.requests = 0  # that may be spent before it does no more
+        self.tokens = 0
+
+    def holds(self, now: int) -> bool:
+        """Whether it still tells what is left."""
+        return now < self.fresh_ns and self.requests > 0 and self.tokens > 0
+
+    def admits(self, cost: Cost, now: int) -> bool:
+        """Whether it tells that a request of that cost fits all windows."""
+        return self.room > 1 and self.holds(now) and _tokens(cost) < self.tokens
+
+    def spend(self, cost: Cost) -> None:
+        """A request of that cost was admitted."""
+        self.requests -= 1
+        self.tokens -= _tokens(cost)
+
+    def less(self, column: int, amount: int) -> None:
+        """So much less is left of an axis (its column) than was thought."""
+        if column:
+            self.tokens -= amount
         else:
-            tokens = min(tokens, grain)
-    return least, fresh_ns, requests, tokens
+            self.requests -= amount
+
+    def renewed(self, budgets: Budgets, now: int) -> int:
+        """What is left of the tightest, in thousandths; looked at anew where the last look holds no more."""
+        if not self.holds(now):
+            self._renew(budgets, now)
+        return self.room
+
+    def _renew(self, budgets: Budgets, now: int) -> None:
+        least, fresh_ns = 1000, FOREVER_NS
+        requests = tokens = FOREVER_NS
+        for budget in budgets:
+            window = budget.window
+            limit = window.limit or 1
+            grain = limit // 1000
+            left = window.remaining(now) * 1000
+            if left < least * limit:
+                least = left // limit
+            until = now + window.window_ns // 100 if window.is_ours else now
+            if until < fresh_ns:
+                fresh_ns = until
+            if budget.column != 0:
+                if grain < tokens:
+                    tokens = grain
+            elif grain < requests:
+                requests = grain
+        self.room, self.fresh_ns, self.requests, self.tokens = least, fresh_ns, requests, tokens
+
+    def __repr__(self) -> str:
+        return f"<Look {self.room} of 1000 until {self.fresh_ns}>"
+
+
+def _tokens(cost: Cost) -> int:
+    return cost.input_tokens + cost.output_tokens + cost.audio_seconds

@@ -25,6 +25,8 @@ class Candidate:
         "at_model",
         "at_provider",
         "breaker",
+        "ident",
+        "is_present",
         "key",
         "key_line",
         "labels",
@@ -40,6 +42,8 @@ class Candidate:
     ) -> None:
         self.target = target
         self.key = key
+        self.ident = key.ident
+        self.is_present = key.is_present
         self.quota = quota
         self.at_provider, self.of_key, self.at_model = standings
         self.breaker = breaker
@@ -64,9 +68,9 @@ class Candidate:
             or self.at_provider.until_ns > now_ns
             or self.at_model.until_ns > now_ns
             or self.breaker.until_ns > now_ns
-            or self.quota.line.waiting
-            or not self.key.is_present
-            or (passed_over and self in passed_over)
+            or self.quota.line.waiting > 0
+            or not self.is_present
+            or (len(passed_over) > 0 and self in passed_over)
         )
 
     def apply(self, feedback: Feedback, now_ns: int) -> None:

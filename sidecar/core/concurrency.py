@@ -43,6 +43,11 @@ class Permits:
         self.configure(configured, documented, replicas)
 
     @property
+    def is_capped(self) -> bool:
+        """Whether there is a cap."""
+        return self.cap != UNBOUNDED
+
+    @property
     def known(self) -> int | None:
         """The cap; None where there is none."""
         return None if self.cap == UNBOUNDED else self.cap

@@ -41,7 +41,7 @@ _GO = re.compile(f"(?:{_GO_PART})+")
 _GO_PARTS = re.compile(r"([0-9]*)\.?([0-9]*)([^0-9.]+)")
 # what a busy provider sends most: whole minutes and seconds with up to nine decimals
 _CLOCK = re.compile(r"(?:([0-9]{1,5})m)?([0-9]{1,6})(?:\.([0-9]{1,9}))?s")
-_MILLIS = re.compile(rb"[0-9]{1,9}ms")
+_MILLIS = 11  # bytes at most of whole milliseconds, the next most
 _NUMBER = re.compile(r"([0-9]+)(?:\.([0-9]*))?(?:[eE]([+-]?[0-9]{1,3}))?")
 _HTTP_DATE = re.compile(
     r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT"
@@ -54,8 +54,10 @@ _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def parse_reset(value: str | bytes, now_ns: int) -> int | None:
     """The duration from `now_ns` that a reset value means, in ns; a time already past is 0, garbage is None."""
-    if isinstance(value, bytes) and _MILLIS.fullmatch(value):
-        return int(value[:-2]) * MILLISECOND
+    if isinstance(value, bytes) and value.endswith(b"ms") and len(value) <= _MILLIS:
+        count = value[:-2]
+        if count.isdigit():
+            return int(count) * MILLISECOND
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     match = _CLOCK.fullmatch(text)
     duration = _clock(match) if match is not None else _any_form(text.strip(' \t"'), now_ns)

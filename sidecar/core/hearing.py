@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.core import budgets as sets
 from sidecar.core.budget import Budget, Charge
-from sidecar.core.hot_answer import Known
+from sidecar.core.hot_answer import Known, Pattern
 from sidecar.core.limits import Reading, Source
 from sidecar.core.ratelimit_headers import Gauge, plan_of, read_known
 
@@ -21,43 +21,56 @@ _HEADER = Source.HEADER  # an enum's member costs a look-up through its metaclas
 _MOST_DIGITS = 15  # a count with more is not one
 
 
-class Hearing:
-    """The ear of one quota."""
+class _Ear:
+    """Which groups of a recognised head speak of one budget; `reset_at` 0: none says when it is whole."""
 
-    __slots__ = ("_budgets", "_gauges", "_heard", "_quota")
+    __slots__ = ("budget", "limit_at", "remaining_at", "reset_at")
+
+    def __init__(self, gauge: Gauge, budget: Budget | None) -> None:
+        self.budget = budget
+        self.limit_at = gauge.limit_at
+        self.remaining_at = gauge.remaining_at
+        self.reset_at = gauge.reset_at
+
+
+class Hearing:
+    """The ears of one quota."""
+
+    __slots__ = ("_budgets", "_dialect", "_ears", "_pattern", "_quota")
 
     def __init__(self, quota: Quota) -> None:
         self._quota = quota
-        # of the head recognised last: its gauges, the budgets there were, and whose each gauge is
-        self._gauges: tuple[Gauge, ...] = ()
+        # of the head recognised last: what it is like, the budgets there were, and who listens
+        self._pattern: Pattern | None = None
+        self._dialect = ""
         self._budgets: sets.Budgets = ()
-        self._heard: tuple[tuple[Gauge, Budget | None], ...] = ()
+        self._ears: list[_Ear] = []
 
     def hear(self, dialect: str, known: Known, now: int, charge: Charge) -> None:
         """Take in what the head of an answer says. `charge`: its request's, counted at admission."""
         quota = self._quota
-        if not quota.spec.learn:
+        if not quota.learns:
             return
-        gauges = plan_of(dialect, known.pattern).gauges
-        if gauges is not self._gauges or quota.budgets is not self._budgets:
-            self._bind(gauges)
+        if known.pattern is not self._pattern or quota.budgets is not self._budgets or dialect != self._dialect:
+            self._bind(dialect, known.pattern)
         match = known.match
-        for gauge, budget in self._heard:
-            limit, remaining = match[gauge.limit_at], match[gauge.remaining_at]
+        for ear in self._ears:
+            budget = ear.budget
+            limit, remaining = match[ear.limit_at], match[ear.remaining_at]
             is_count = remaining.isdigit() and len(remaining) <= _MOST_DIGITS
             if budget is None or not is_count or not budget.hears_again(limit, now):
                 return self._hear_anew(dialect, known, now, charge)
-            texts = (remaining, match[gauge.reset_at] if gauge.reset_at else None)
-            less = budget.hear_remaining(texts, int(limit), now, charge)
+            reset = match[ear.reset_at] if ear.reset_at else None
+            less = budget.hear_remaining(int(remaining), reset, now, charge)
             if less:
-                quota.less(budget.column, less)
-        if not gauges:
+                quota.look.less(budget.column, less)
+        if not self._ears:
             quota.learn(read_known(dialect, known, now), now, charge)
 
-    def _bind(self, gauges: tuple[Gauge, ...]) -> None:
+    def _bind(self, dialect: str, pattern: Pattern) -> None:
         quota = self._quota
-        self._gauges, self._budgets = gauges, quota.budgets
-        self._heard = tuple((gauge, _budget_of(quota, gauge)) for gauge in gauges)
+        self._dialect, self._pattern, self._budgets = dialect, pattern, quota.budgets
+        self._ears = [_Ear(gauge, _budget_of(quota, gauge)) for gauge in plan_of(dialect, pattern).gauges]
 
     def _hear_anew(self, dialect: str, known: Known, now: int, charge: Charge) -> None:
         quota = self._quota

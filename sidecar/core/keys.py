@@ -65,7 +65,19 @@ class Shared(NamedTuple):
 class Keys:
     """The candidates of one target, in the order of the configuration."""
 
-    __slots__ = ("_rotation", "_salt", "_turn", "calibrations", "candidates", "named", "shared", "target")
+    __slots__ = (
+        "_charge",
+        "_pins",
+        "_rotation",
+        "_salt",
+        "_target_tokens",
+        "_turn",
+        "calibrations",
+        "candidates",
+        "named",
+        "shared",
+        "target",
+    )
 
     def __init__(
         self,
@@ -78,6 +90,9 @@ class Keys:
         self.candidates = candidates
         self.calibrations = calibrations
         self.shared = shared or Shared(Pins(), Backlog())
+        self._charge = target.provider.entry.charge
+        self._target_tokens = calibrations[_PROSE]
+        self._pins = self.shared.pins
         self._turn = 0
         self._salt = hash(str(target))  # a conversation may be with several targets
         self.named = {candidate.key.ident: candidate for candidate in candidates}  # by the idents of their keys
@@ -85,12 +100,14 @@ class Keys:
 
     def cost(self, size: Size) -> Cost:
         """What a request of that size is expected to be charged at this target."""
-        rule, counted = self.target.provider.entry.charge, self.calibrations[_PROSE].counts_declared
+        rule, counted = self._charge, self._target_tokens.counts_declared
         if counted is not None and counted is not (rule.output != "none"):
             rule = _DECLARED if counted else _PROMPT_ALONE  # as its refusals showed
         input_tokens = self.calibrations[size.kind].estimate(size.input_bytes)
         tokens = cost(input_tokens, size.declared_output, size.choices, rule)
-        return tokens if not size.audio_seconds else tokens._replace(audio_seconds=size.audio_seconds)
+        if size.audio_seconds:
+            tokens.audio_seconds = size.audio_seconds
+        return tokens
 
     def report(self, size: Size, input_tokens: int) -> None:
         """The provider counted so many input tokens in a request of that size."""
@@ -100,7 +117,7 @@ class Keys:
         """The provider named what it took a request of that size for."""
         if size.input_bytes:
             declared = (size.declared_output or 0) * max(1, size.choices)
-            target = self.calibrations[_PROSE]
+            target = self._target_tokens
             counted = target.counts_declared
             sized = SizedRequest(size.input_bytes, declared, requested)
             target.counts_declared = self.calibrations[size.kind].hear_requested(sized, counted)
@@ -139,11 +156,11 @@ class Keys:
 
     def pin(self, turn: Turn, candidate: Candidate, now_ns: int) -> None:
         """That candidate serves a turn of a conversation: its provider has the prompt cached now."""
-        self.shared.pins.note(turn[0] ^ self._salt, candidate.key.ident, now_ns)
+        self._pins.note(turn[0] ^ self._salt, candidate.ident, now_ns)
 
     def _pinned(self, turn: Turn, now_ns: int) -> Candidate | None:
         """Who served the turn before; a first turn goes where there is the most room."""
-        ident = self.shared.pins.key_of(turn[0] ^ self._salt, now_ns) if turn[1] else None
+        ident = self._pins.key_of(turn[0] ^ self._salt, now_ns) if turn[1] else None
         return None if ident is None else self.named.get(ident)
 
     def _compare(

@@ -113,8 +113,7 @@ def heard(name: str, told: tuple[float, float]) -> Heard | None:
 
 def wanted(cost: Cost) -> tuple[int, int, int, int, int]:
     """What a request takes from a window of each axis, as quota.py charges it."""
-    taken, declared, audio = cost
-    return 1, taken + declared, taken, declared or (1 if taken else 0), audio
+    return cost.taken(0), cost.taken(1), cost.taken(2), cost.taken(3), cost.taken(4)
 
 
 def folded(batches: list[Batch]) -> list[Batch]:

@@ -1,7 +1,7 @@
 """One window of a quota that many sidecars share: what this one may still spend of it without asking anybody.
 
 Admission tests and spends a lease, here and at once; lease.py asks for more in the background. Without the ledger the
-window is a static share of the limit instead. The contract is `windows.Window`. Refuses to know the ledger, other
+window is a static share of the limit instead. The contract is `window.Window`. Refuses to know the ledger, other
 windows, and who asks.
 """
 
@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from sidecar.core.limits import HOUR, SECOND
 from sidecar.core.sliding import SlidingWindow
-from sidecar.core.windows import Calendar, Window, make
+from sidecar.core.window import Window
+from sidecar.core.windows import Calendar, make
 
 PREFIX = "leased_"  # before the name of an algorithm
 _ASK_AGAIN_NS = SECOND // 20  # when the ledger has not said when more can be had: as long as an answer may take
@@ -38,8 +39,8 @@ class Term:
             self.ask()
 
 
-class LeasedWindow:
-    """Implements `windows.Window` over a lease. Until it is bound to a term it is a plain window of its own."""
+class LeasedWindow(Window):
+    """A window over a lease. Until it is bound to a term it is a plain window of its own."""
 
     is_ours = False  # a lease comes and goes in the background
     __slots__ = (
@@ -51,7 +52,6 @@ class LeasedWindow:
         "held",
         "is_static",
         "left",
-        "limit",
         "low",
         "next_ns",
         "refunds",
@@ -60,15 +60,13 @@ class LeasedWindow:
         "told",
         "used",
         "whole_ns",
-        "window_ns",
     )  # fmt: skip
 
     def __init__(
         self, algorithm: str, limit: int, window_ns: int, calendar: Calendar | None = None, transit_ns: int = 0
     ) -> None:
-        self.window_ns = window_ns
+        super().__init__(limit, window_ns)  # `limit`: the most that one request may take now
         self.full_limit = limit  # the provider's, over all sidecars
-        self.limit = limit  # the most that one request may take now
         self._shape = (algorithm, calendar, transit_ns)
         self._plain: Window | None = make(algorithm, limit, window_ns, calendar, transit_ns)
         self._term = Term(_nobody)

@@ -1,4 +1,4 @@
-"""The vocabulary of limits: axes, windows, what was read of them, what a request costs and what it used."""
+"""The vocabulary of limits: axes, windows, what was read of them; with what a request costs and uses (amounts.py)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import enum
 from typing import Final, Literal, NamedTuple
 
 import msgspec
+
+from sidecar.core.amounts import Cost, Usage
+
+__all__ = [
+    "DAY", "HOUR", "MINUTE", "SECOND", "Axis", "ChargeRule", "Cost", "Reading", "Source", "Usage",
+]  # fmt: skip
 
 SECOND: Final = 1_000_000_000
 MINUTE: Final = 60 * SECOND
@@ -43,23 +49,6 @@ class Reading(NamedTuple):
     remaining: int | None
     reset_ns: int | None  # time from now until the provider says the window is whole again
     source: Source
-
-
-class Cost(NamedTuple):
-    """What a request is expected to take from each axis. `output_tokens` is what the caller declared (or the
-    provider's default) where the provider charges declared output at admission, else 0."""
-
-    input_tokens: int
-    output_tokens: int
-    audio_seconds: int = 0
-
-
-class Usage(NamedTuple):
-    """What a provider reported a finished request to have used, in tokens."""
-
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int = 0  # part of input_tokens served from the provider's prompt cache
 
 
 class ChargeRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -23,12 +23,18 @@ if TYPE_CHECKING:
 _SLACK = 16  # entries of tickets long gone that a line may hold beside as many as still wait
 
 
-class Place(NamedTuple):
+class Place:
     """One way a ticket can be served. `token` is the caller's own and comes back untouched."""
 
-    quota: Quota
-    cost: Cost
-    token: object = None
+    __slots__ = ("cost", "quota", "token")
+
+    def __init__(self, quota: Quota, cost: Cost, token: object = None) -> None:
+        self.quota = quota
+        self.cost = cost
+        self.token = token
+
+    def __repr__(self) -> str:
+        return f"<Place {self.cost!r} at {self.quota.account} {self.quota.model}>"
 
 
 class Ticket:

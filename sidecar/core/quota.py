@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from sidecar.core import budgets as sets
-from sidecar.core.budget import FOREVER_NS, HEARD_FOR_NS, Charge, LimitSpec, QuotaSpec, WindowView
+from sidecar.core.budget import FOREVER_NS, HEARD_FOR_NS, Charge, LimitSpec, QuotaSpec, Taken, WindowView
 from sidecar.core.concurrency import UNBOUNDED, Permits
 from sidecar.core.gate import Gate
 from sidecar.core.hearing import Hearing
@@ -28,22 +28,20 @@ class Quota:
     """Windows, requests in flight, cooldown and waiting line of one account and model. Times are Unix ns."""
 
     __slots__ = (
-        "_expires_ns", "_fresh_ns", "_probe", "_room", "_slack", "account", "budgets", "cooldown_until", "gate",
-        "hearing", "inflight", "line", "permits", "spec",
+        "_expires_ns", "_probe", "account", "budgets", "cooldown_until", "gate", "hearing", "inflight", "learns",
+        "line", "look", "permits", "spec",
     )  # fmt: skip
 
     def __init__(self, account: str, spec: QuotaSpec) -> None:
         self.account = account  # "groq/org-a"
         self.spec = spec
+        self.learns = spec.learn
         self.line = Line(self)
         self.inflight = 0
         self.cooldown_until = 0
         self.gate = Gate.OPEN
         self._probe: Charge | None = None
-        # the last look at all windows: what was left, how long that holds, and how many requests and tokens that lasts
-        self._room = 0
-        self._fresh_ns = 0
-        self._slack = [0, 0]
+        self.look = sets.Look()
         self.hearing = Hearing(self)
         self.budgets = sets.configured(spec)
         self.permits = Permits(spec.concurrency, spec.documented, spec.replicas)
@@ -72,18 +70,17 @@ class Quota:
             return None
         if self.inflight >= self.permits.cap and not self.permits.widen(now):
             return None
-        wanted = sets.by_column(cost)
-        if self._room > 1 and self._slack[0] > 0 and wanted[1] + wanted[4] < self._slack[1] and now < self._fresh_ns:
-            return self._spend(wanted, now)
+        if self.look.admits(cost, now):
+            return self._spend(cost, now)
         for budget in self.budgets:
-            amount = wanted[budget.column]
+            amount = cost.taken(budget.column)
             window = budget.window
             # one that is estimated larger than the limit takes all of it
             if not window.fits(amount, now) and (
                 amount <= window.limit or budget.never_fits(cost) or not window.fits(window.limit, now)
             ):
                 return None
-        return self._spend(wanted, now)
+        return self._spend(cost, now)
 
     def free_at(self, cost: Cost, now: int) -> int | None:
         """The first instant at which everything admits this cost, were nobody else to come: `now` when it does now.
@@ -92,10 +89,9 @@ class Quota:
         """
         if now >= self._expires_ns:
             self._expire(now)
-        wanted = sets.by_column(cost)
         when = now if self.gate is _OPEN or now > self.cooldown_until else self.cooldown_until
         for budget in self.budgets:
-            amount = wanted[budget.column]
+            amount = cost.taken(budget.column)
             window = budget.window
             if window.fits(amount, now):
                 continue
@@ -113,21 +109,22 @@ class Quota:
         """The request is over: replace what was reserved by what the provider reports, or let it stand for None."""
         if not self._close(charge):
             return
+        for taken in charge.spent:
+            taken.budget.reserved -= taken.amount
         if usage is None:
-            for budget, reserved, _ in charge.spent:
-                budget.reserved -= reserved
             return
         rule, written = self.spec.rule, usage.output_tokens
-        taken = usage.input_tokens if rule.cached == "counted" else usage.input_tokens - usage.cached_tokens
-        used = (0, taken + written, taken, written)
+        read = usage.input_tokens if rule.cached == "counted" else usage.input_tokens - usage.cached_tokens
         refunds = rule.refunds
-        for budget, reserved, _ in charge.spent:
-            budget.reserved -= reserved
-            if 0 < budget.column < 4:  # the axes of tokens; no usage tells of others
-                excess = used[budget.column] - reserved
+        for taken in charge.spent:
+            budget = taken.budget
+            column = budget.column
+            if 0 < column < 4:  # the axes of tokens; no usage tells of others
+                used = read + written if column == 1 else read if column == 2 else written
+                excess = used - taken.amount
                 if excess > 0:
                     budget.window.spend(excess, now)
-                    self._slack[1] -= excess
+                    self.look.tokens -= excess
                 elif excess and refunds:
                     budget.window.refund(-excess, now, charge.at_ns)
                 else:
@@ -137,10 +134,11 @@ class Quota:
     def cancel(self, charge: Charge, now: int) -> None:
         """The request never reached the provider: give everything back."""
         if self._close(charge):
-            for budget, reserved, _ in charge.spent:
-                budget.reserved -= reserved
-                budget.total -= reserved
-                budget.window.refund(reserved, now, charge.at_ns)
+            for taken in charge.spent:
+                budget = taken.budget
+                budget.reserved -= taken.amount
+                budget.total -= taken.amount
+                budget.window.refund(taken.amount, now, charge.at_ns)
 
     def crowd(self, charge: Charge, now: int, is_busy: bool = False) -> None:
         """The provider refused it as one too many at once. `is_busy`: only for want of capacity, which says something
@@ -153,9 +151,9 @@ class Quota:
 
     def learn(self, readings: Iterable[Reading], now: int, charge: Charge | None = None) -> None:
         """Take in what an answer said of limits, new ones too. `charge`: its request's, if counted at admission."""
-        if not self.spec.learn:
+        if not self.learns:
             return
-        self._fresh_ns = 0
+        self.look.fresh_ns = 0
         for reading in readings:
             if reading.axis is Axis.CONCURRENCY:
                 self._hear_cap(reading, now)
@@ -186,19 +184,9 @@ class Quota:
         """What is left of the tightest limit, in thousandths; 0 while cooling or probing."""
         if now < self.cooldown_until or self.gate is Gate.PROBING:
             return 0
-        slack = self._slack
-        if now >= self._fresh_ns or slack[0] <= 0 or slack[1] <= 0:
-            self._look(now)
+        room = self.look.renewed(self.budgets, now)
         cap = self.permits.cap
-        return self._room if cap == UNBOUNDED else min(self._room, max(0, cap - self.inflight) * 1000 // cap)
-
-    def less(self, axis: int, amount: int) -> None:
-        """So much less is left of an axis (its column) than was thought."""
-        self._slack[axis > 0] -= amount
-
-    def _look(self, now: int) -> None:
-        # what is seen holds until a thousandth is spent or a hundredth has passed
-        self._room, self._fresh_ns, self._slack[0], self._slack[1] = sets.look(self.budgets, now)
+        return room if cap == UNBOUNDED else min(room, max(0, cap - self.inflight) * 1000 // cap)
 
     def largest_budget(self, axis: Axis = Axis.TOKENS) -> int | None:
         """The largest request that can ever fit here, in the unit of that axis; None: no limit known."""
@@ -217,16 +205,17 @@ class Quota:
     def replace_specs(self, spec: QuotaSpec, now: int) -> None:
         """A reload: what was used stays used, what is in flight stays charged, a raised limit admits at once."""
         self.budgets = sets.reconfigured(self.budgets, spec, now)
-        self._fresh_ns = 0
+        self.look.fresh_ns = 0
         if not spec.learn or (spec.concurrency, spec.documented) != (self.spec.concurrency, self.spec.documented):
             self.permits.forget()
         self.spec = spec
+        self.learns = spec.learn
         self._configure_permits()
 
     def merge(self, other: Quota, now: int) -> None:
         """Take over what another quota knows, which turns out to be of the same account; nobody uses it any more."""
         self.budgets = sets.merged(self.budgets, other.budgets, now)
-        self._fresh_ns = 0
+        self.look.fresh_ns = 0
         self._expires_ns = min(self._expires_ns, other._expires_ns)
         self.inflight += other.inflight
         if other.gate is not _OPEN:
@@ -240,19 +229,18 @@ class Quota:
     def _may_probe(self, now: int) -> bool:
         return self.gate is Gate.COOLING and now >= self.cooldown_until
 
-    def _spend(self, wanted: tuple[int, int, int, int, int], now: int) -> Charge:
-        self._slack[0] -= 1
-        self._slack[1] -= wanted[1] + wanted[4]
-        taken = []
+    def _spend(self, cost: Cost, now: int) -> Charge:
+        self.look.spend(cost)
+        taken: list[Taken] = []
         for budget in self.budgets:
-            amount = wanted[budget.column]
+            amount = cost.taken(budget.column)
             window = budget.window
             if amount > window.limit:
                 amount = window.limit
             window.spend(amount, now)
             budget.reserved += amount
             budget.total = total = budget.total + amount
-            taken.append((budget, amount, total))
+            taken.append(Taken(budget, amount, total))
         charge = Charge(taken, now)
         self.inflight += 1
         if self.inflight >= self.permits.cap:
@@ -284,7 +272,7 @@ class Quota:
 
     def _expire(self, now: int) -> None:
         self.budgets = tuple(budget for budget in self.budgets if budget.expire(now))
-        self._fresh_ns = 0
+        self.look.fresh_ns = 0
         heard = self.permits.heard
         if heard is not None and heard[1] <= now:
             heard = self.permits.heard = None

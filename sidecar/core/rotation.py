@@ -1,9 +1,10 @@
 """The choice among very many keys, at a cost that does not grow with their number (design section 6, Many keys).
 
-Of eight in rotation the better half serve the next four requests, best first. Who cannot serve now stands in a heap
-until it can, and is not looked at before: so it costs nothing that most are spent. Who stands there is looked at again
-after a second at the latest, for a limit may rise and a request may be given back; and when nobody else is left, at
-once. Refuses to know why a candidate cannot serve (candidate.py, quota.py).
+Of eight in rotation the better half serve the next requests in turn, best first: each again while what was seen of its
+quota holds, so that others are seldom looked at, nor fetched from memory. Who cannot serve now stands in a heap until
+it can, and is not looked at before: so it costs nothing that most are spent. Who stands there is looked at again after
+a second at the latest, for a limit may rise and a request may be given back; and when nobody else is left, at once.
+Refuses to know why a candidate cannot serve (candidate.py, quota.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sidecar.core.limits import SECOND, Cost
 from sidecar.core.quota import Charge
 
 _DRAWN = 8
+_TURNS = 64  # that those who were drawn serve together at most, so that equal keys share evenly
 _AGAIN_NS = SECOND
 _SOON_NS = SECOND // 50  # where others wait for the same quota: lines move on
 _WOKEN = 32  # at one admission, so that a thousand that free at one instant hold up nobody
@@ -26,11 +28,12 @@ _LOYAL = 250  # thousandths: a conversation stays with its key until that is nea
 class Rotation:
     """The candidates of one target: each is ready, drawn or parked."""
 
-    __slots__ = ("_drawn", "_parked", "_ready", "_serial")
+    __slots__ = ("_drawn", "_parked", "_ready", "_serial", "_turns")
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
         self._ready = deque(candidates)
-        self._drawn: list[Candidate] = []  # the best last
+        self._drawn: list[Candidate] = []  # the next last
+        self._turns = 0  # that they have left
         self._parked: list[tuple[int, int, Candidate]] = []  # until when, by time
         self._serial = 0
 
@@ -52,12 +55,20 @@ class Rotation:
             if candidate.may_be_called(now_ns, passed_over):
                 charge = candidate.quota.try_admit(cost, now_ns)
             if charge is not None:
-                self._ready.append(candidate)
+                self._return(candidate, now_ns)
                 admitted = candidate, charge
             elif not self._park(candidate, cost, now_ns, passed_over):
                 set_aside.append(candidate)
         self._ready.extend(set_aside)
         return admitted or self._last(cost, now_ns, passed_over)
+
+    def _return(self, candidate: Candidate, now_ns: int) -> None:
+        """It serves again before others are drawn, or after all."""
+        self._turns -= 1
+        if self._turns > 0 and candidate.quota.look.holds(now_ns) and not candidate.quota.permits.is_capped:
+            self._drawn.insert(0, candidate)
+        else:
+            self._ready.append(candidate)
 
     def _draw(self, now_ns: int) -> bool:
         """Take the next eight, keep the better half of them; False: there is none."""
@@ -67,7 +78,7 @@ class Rotation:
             found.sort(key=lambda candidate: candidate.quota.headroom(now_ns))
         half = len(found) // 2
         ready.extend(found[:half])
-        self._drawn = found[half:]
+        self._drawn, self._turns = found[half:], _TURNS
         return bool(found)
 
     def _park(self, candidate: Candidate, cost: Cost, now_ns: int, passed_over: Collection[Candidate]) -> bool:

@@ -1,7 +1,7 @@
 """The sliding window: never more than the limit in any stretch of the window's length, in at most 64 slots.
 
 The algorithm for providers whose own is unknown. What is spent within 1/63 of the window shares a slot and comes back
-with the newest of it: late by that much at most, never early. The contract is `windows.Window`.
+with the newest of it: late by that much at most, never early. The contract is `window.Window`.
 """
 
 from __future__ import annotations
@@ -9,23 +9,22 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 
 from sidecar.core.limits import SECOND
+from sidecar.core.window import Window
 
 SLOTS = 64  # a spend held 1.6 % too long costs that much of the limit at worst, and needs no list of all spends
 
 
-class SlidingWindow:
+class SlidingWindow(Window):
     """At most `limit` in any stretch of `window_ns`.
 
     What is spent within 1/63 of the window shares a slot and comes back with the newest of it: the strict side.
     """
 
-    is_ours = True
-    __slots__ = ("_grain", "_newest", "_opened", "_spent", "_used", "limit", "transit_ns", "window_ns")
+    __slots__ = ("_grain", "_newest", "_opened", "_spent", "_used", "transit_ns")
 
     def __init__(self, limit: int, window_ns: int, transit_ns: int = 0) -> None:
-        self.limit = limit
+        super().__init__(limit, window_ns)
         self.transit_ns = transit_ns
-        self.window_ns = window_ns
         self._grain = -(-window_ns // (SLOTS - 1))
         self._newest: list[int] = []  # the newest instant of each slot, ascending
         self._spent: list[int] = []  # what was spent in that slot

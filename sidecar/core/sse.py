@@ -203,4 +203,4 @@ def _merged(before: Usage | None, now: Usage | None) -> Usage | None:
     """Counts only grow along a stream, and Anthropic tells input and output in different events."""
     if before is None or now is None:
         return now or before
-    return Usage(*map(max, before, now))
+    return now.at_least(before)

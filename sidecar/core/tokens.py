@@ -134,7 +134,8 @@ def kind(body: bytes) -> Kind:
     if size > 4 * _SAMPLE:
         body = b"".join([body[at : at + _SAMPLE] for at in (size // 8, size * 3 // 8, size * 5 // 8, size * 7 // 8)])
         size = len(body)
-    if 24 * body.count(b"\\u") > size:  # a quarter, at six bytes each
+    # a quarter, at six bytes each; one byte is found faster than two are counted
+    if body.find(b"\\") >= 0 and 24 * body.count(b"\\u") > size:
         return Kind.ESCAPES
     if not body.isascii() and 4 * len(body.translate(None, _ABOVE_ASCII)) < 3 * size:
         return Kind.SCRIPT
@@ -145,9 +146,9 @@ def kind(body: bytes) -> Kind:
 def cost(input_tokens: int, declared_output: int | None, n: int, rule: ChargeRule) -> Cost:
     """What a request is expected to take: `input_tokens` from a calibration, `declared_output` the caller's max tokens
     for each of `n` choices, reserved as the provider's charge rule says."""
-    output = 0
-    if rule.output != "none" and declared_output is not None:
+    output, charged = 0, rule.output
+    if charged != "none" and declared_output is not None:
         output = declared_output
-    elif rule.output == "assumed":
+    elif charged == "assumed":
         output = rule.assumed_output
     return Cost(input_tokens, max(0, output) * max(1, n))

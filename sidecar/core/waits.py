@@ -13,7 +13,7 @@ import msgspec
 
 from sidecar.core.candidate import Candidate
 from sidecar.core.gate import Gate
-from sidecar.core.limits import DAY, HOUR, MINUTE, SECOND, Axis, Cost
+from sidecar.core.limits import DAY, HOUR, MINUTE, SECOND, Cost
 from sidecar.core.line import Place, Ticket
 from sidecar.core.quota import BLOCKED_NS, Quota
 
@@ -76,16 +76,8 @@ def per(window_ns: int) -> str:
 
 
 def _lacking(quota: Quota, cost: Cost, now_ns: int) -> Iterator[str]:
-    taken, declared, audio = cost
-    amounts = {
-        Axis.REQUESTS: 1,
-        Axis.TOKENS: taken + declared,
-        Axis.INPUT_TOKENS: taken,
-        Axis.OUTPUT_TOKENS: declared or (1 if taken else 0),
-        Axis.AUDIO_SECONDS: audio,
-    }
     for view in quota.views(now_ns):
-        if view.remaining < min(amounts.get(view.axis, 0), view.limit):
+        if view.remaining < min(cost.taken(view.axis), view.limit):
             yield f"{view.axis.name.lower().replace('_', ' ')} per {per(view.window_ns)}"
 
 

@@ -1,7 +1,4 @@
-"""Three ways a provider counts against a limit, as integers of nanoseconds behind one contract.
-
-Decides: does an amount fit now, when will it, what is left. Refuses to know what is counted, for whom, and what time it
-is. Tests and spends are separate steps, so that many windows can be tested before any is spent.
+"""Three ways a provider counts against a limit, as integers of nanoseconds behind one contract (window.py).
 
 What we spend the provider counts a little later, when it has arrived there. `transit_ns` is how much later at most:
 within it a window of ours never refills sooner than the provider's, at the price of one transit for each busy spell.
@@ -14,59 +11,14 @@ calendar window is longer than `window_ns`).
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import NamedTuple, Protocol
+from math import gcd
+from typing import NamedTuple
 
 from sidecar.core.limits import SECOND
 from sidecar.core.sliding import SlidingWindow
+from sidecar.core.window import Window
 
 __all__ = ["ALGORITHMS", "Calendar", "FixedWindow", "SlidingWindow", "TokenBucket", "Window", "make"]
-
-
-class Window(Protocol):
-    """What every algorithm offers. Amounts are whole units of the axis; times are Unix ns. A new window is whole."""
-
-    limit: int  # read it freely, change it with set_limit
-    window_ns: int
-    is_ours: bool  # it changes by the calls made to it, and otherwise only grows: what was seen lately may be relied on
-
-    def fits(self, amount: int, now: int) -> bool:
-        """Whether `amount` may be spent now. Nothing always fits; more than the limit never does."""
-
-    def free_at(self, amount: int, now: int) -> int | None:
-        """`now` when it fits now, else the first instant at which it would; None when it never will."""
-
-    def spend(self, amount: int, now: int) -> None:
-        """Take `amount` without asking: may overdraw, since a provider may report more than was thought."""
-
-    def refund(self, amount: int, now: int, spent_ns: int | None = None) -> None:
-        """Give back part of what was spent at `spent_ns` (default: just now); what has come back already stays."""
-
-    def remaining(self, now: int) -> int:
-        """The largest amount that fits now, 0 when overdrawn."""
-
-    def admits_by(self, until: int, now: int) -> int:
-        """The most that may be admitted from now to `until` if nothing is given back; never less than really may."""
-
-    def resets_at(self, now: int) -> int:
-        """When the window will be whole again; `now` when it is."""
-
-    def observe(self, remaining: int, now: int, whole_ns: int | None = None) -> None:
-        """Take over the provider's own count; `whole_ns`: when it says the window will be whole, where that helps."""
-
-    def brought_up(self, remaining: int, told_of_ns: int, since: int, now: int) -> int | None:
-        """What a count the provider made at `told_of_ns` comes to now, `since` having been spent after it.
-
-        None: nothing, it was made of a window that is over.
-        """
-
-    def set_limit(self, limit: int, now: int) -> None:
-        """Change the limit. What was used stays used, so a raised limit admits at once."""
-
-    def state(self) -> tuple[int, ...]:
-        """Plain integers to keep, none negative while anything is spent; `restore` takes them, under whatever limit."""
-
-    def restore(self, state: tuple[int, ...], now: int) -> None:
-        """Continue from a kept state. ValueError: it is not one of this algorithm."""
 
 
 class Calendar(NamedTuple):
@@ -86,108 +38,126 @@ class Calendar(NamedTuple):
         return last + ((now - last) // self.window_ns + 1) * self.window_ns
 
 
-class TokenBucket:
+class TokenBucket(Window):
     """Refills continuously, `limit` units per window, and holds at most `limit` (Groq, OpenAI).
 
-    The one integer is the theoretical arrival time, the instant at which the bucket is whole, counted in 1/limit ns:
-    then a unit costs exactly `window_ns`, nothing is ever rounded, and testing needs no division. Until `_refills_ns`
-    nothing refills: the first request that leaves a whole bucket is on its way.
+    Two integers: the level, what is missing for it to be whole, and the instant as of which that is so. The level is
+    counted in parts of a unit: `_price` make one, `_rate` come back in each ns, in lowest terms. So nothing is ever
+    rounded, testing needs no division, and for nearly every real limit the numbers are small. Until the instant nothing
+    refills: the first request that leaves a whole bucket is on its way.
     """
 
-    is_ours = True
-    __slots__ = ("_arrival", "_capacity", "_refills_ns", "limit", "transit_ns", "window_ns")
+    __slots__ = ("_capacity", "_level", "_price", "_rate", "_since_ns", "transit_ns")
 
     def __init__(self, limit: int, window_ns: int, transit_ns: int = 0) -> None:
-        self.limit = limit
-        self.window_ns = window_ns
+        super().__init__(limit, window_ns)
         self.transit_ns = transit_ns
-        self._capacity = limit * window_ns
-        self._arrival = 0
-        self._refills_ns = 0
+        self._level = 0
+        self._since_ns = 0
+        self._scale(limit)
+
+    def _scale(self, limit: int) -> None:
+        common = gcd(limit, self.window_ns)
+        self._rate = limit // common
+        self._price = self.window_ns // common
+        self._capacity = limit * self._price
+
+    def _level_at(self, now: int) -> int:
+        gone = now - self._since_ns
+        return self._level - gone * self._rate if gone > 0 else self._level
 
     def fits(self, amount: int, now: int) -> bool:
         if amount > self.limit:
             return False
-        present = now if now > self._refills_ns else self._refills_ns
-        return self._arrival + amount * self.window_ns <= present * self.limit + self._capacity or amount == 0
+        after = self._level + amount * self._price
+        if after <= self._capacity or amount == 0:
+            return True
+        gone = now - self._since_ns
+        return gone > 0 and after - gone * self._rate <= self._capacity
 
     def free_at(self, amount: int, now: int) -> int | None:
         if amount > self.limit:
             return None
         if self.fits(amount, now):
             return now
-        return -((self._capacity - self._arrival - amount * self.window_ns) // self.limit)
+        return self._since_ns - (self._capacity - self._level - amount * self._price) // self._rate
 
     def spend(self, amount: int, now: int) -> None:
-        arrival = self._arrival
-        if arrival <= now * self.limit:
-            self._refills_ns = now + self.transit_ns
-            arrival = self._refills_ns * self.limit
-        self._arrival = arrival + amount * self.window_ns
+        gone = now - self._since_ns
+        if gone >= 0:
+            level = self._level - gone * self._rate
+            if level <= 0:
+                level, now = 0, now + self.transit_ns
+            self._since_ns = now
+            self._level = level + amount * self._price
+        else:
+            self._level += amount * self._price
 
     def refund(self, amount: int, now: int, spent_ns: int | None = None) -> None:
-        back = amount * self.window_ns
+        back = amount * self._price
         if spent_ns is not None:
             # it has been refilling since: of what was spent a window ago or earlier nothing is left to give back
-            left = max(back, self._capacity) - (now - spent_ns) * self.limit
+            left = max(back, self._capacity) - (now - spent_ns) * self._rate
             if left < back:
                 back = left if left > 0 else 0
-        self._arrival -= back
+        self._level -= back
 
     def remaining(self, now: int) -> int:
-        level = self._arrival - (now if now > self._refills_ns else self._refills_ns) * self.limit
+        level = self._level_at(now)
         if level <= 0:
             return self.limit
-        return (self._capacity - level) // self.window_ns if level < self._capacity else 0
+        return (self._capacity - level) // self._price if level < self._capacity else 0
 
     def admits_by(self, until: int, now: int) -> int:
-        return max(0, until * self.limit + self._capacity - max(self._arrival, now * self.limit)) // self.window_ns
+        level = self._level - (now - self._since_ns) * self._rate
+        return max(0, (until - now) * self._rate + self._capacity - max(0, level)) // self._price
 
     def resets_at(self, now: int) -> int:
-        return max(now, -(-self._arrival // self.limit)) if self.limit else now
+        return max(now, self._since_ns - -self._level // self._rate) if self.limit else now
 
     def observe(self, remaining: int, now: int, whole_ns: int | None = None) -> None:
         if remaining == self.remaining(now):
             return  # keeps our fraction of a unit
-        self._refills_ns = 0
-        self._arrival = now * self.limit + max(0, self.limit - remaining) * self.window_ns
+        self._since_ns = now
+        self._level = (self.limit - remaining) * self._price if remaining < self.limit else 0
         if whole_ns is not None:
             # says the same more finely, unless it belongs to another count
-            told = whole_ns * self.limit
-            if self._arrival - self.window_ns < told < self._arrival + self.window_ns:
-                self._arrival = told
+            told = (whole_ns - now) * self._rate
+            if self._level - self._price < told < self._level + self._price:
+                self._level = told
 
     def brought_up(self, remaining: int, told_of_ns: int, since: int, now: int) -> int | None:
-        return min(self.limit, remaining + (now - told_of_ns) * self.limit // self.window_ns) - since
+        present = remaining + (now - told_of_ns) * self._rate // self._price
+        return (present if present < self.limit else self.limit) - since
 
     def set_limit(self, limit: int, now: int) -> None:
-        level = max(0, self._arrival - max(now, self._refills_ns) * self.limit)
-        self._refills_ns = 0
+        level, price = max(0, self._level_at(now)), self._price
         self.limit = limit
-        self._capacity = limit * self.window_ns
-        self._arrival = now * limit + level
+        self._scale(limit)
+        self._since_ns = now
+        self._level = -(-level * self._price // price)
 
     def state(self) -> tuple[int, ...]:
-        return (self._arrival, self.limit, self._refills_ns)
+        # the instant at which it is whole, in 1/limit ns: the same in all versions
+        return (self._since_ns * self.limit + self._level * (self.window_ns // self._price), self.limit, self._since_ns)
 
     def restore(self, state: tuple[int, ...], now: int) -> None:
-        arrival, old_limit, self._refills_ns = state
-        present = max(now, self._refills_ns)
-        self._arrival = present * self.limit + max(0, arrival - present * old_limit)
+        arrival, old_limit, refills_ns = state
+        self._since_ns = refills_ns if old_limit == self.limit else max(now, refills_ns)
+        level = max(0, arrival - self._since_ns * old_limit)
+        self._level = -(-level * self._price // self.window_ns)
 
     def __repr__(self) -> str:
         return f"<TokenBucket {self.limit}/{self.window_ns / SECOND:g}s whole at {self.resets_at(0)}>"
 
 
-class FixedWindow:
+class FixedWindow(Window):
     """At most `limit` from one boundary of the calendar to the next (Cerebras)."""
 
-    is_ours = True
-    __slots__ = ("_ends_ns", "_late", "_since_ns", "_used", "calendar", "limit", "transit_ns", "window_ns")
+    __slots__ = ("_ends_ns", "_late", "_since_ns", "_used", "calendar", "transit_ns")
 
     def __init__(self, limit: int, window_ns: int, calendar: Calendar | None = None, transit_ns: int = 0) -> None:
-        self.limit = limit
-        self.window_ns = window_ns
+        super().__init__(limit, window_ns)
         self.transit_ns = transit_ns
         self._late = 0  # spent so shortly before the end that the provider may count it in the next window
         self.calendar = calendar or Calendar(window_ns)

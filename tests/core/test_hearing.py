@@ -122,7 +122,7 @@ def test_A1_the_short_way_in_admits_whom_the_long_one_admits(algorithm, limits, 
     often, seldom, now = Quota("p/a", QuotaSpec("m", specs)), Quota("p/a", QuotaSpec("m", specs)), NOW
     for passed_ns, tokens, is_settled, used in moves:
         now += passed_ns
-        often._fresh_ns = 0
+        often.look.fresh_ns = 0
         often_said = often.try_admit(Cost(tokens, 0), now)
         seldom.headroom(now)
         said = seldom.try_admit(Cost(tokens, 0), now)

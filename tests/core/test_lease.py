@@ -185,7 +185,7 @@ def test_what_a_request_is_asked_for_is_what_it_is_charged(cost):
     specs = tuple(LimitSpec(Axis(axis), MINUTE, 10**9) for axis in range(5))
     charge = Quota("a", QuotaSpec("m", specs)).try_admit(cost, NOW)
     assert charge is not None
-    assert tuple(amount for _, amount, _ in charge.spent) == wanted(cost)
+    assert tuple(taken.amount for taken in charge.spent) == wanted(cost)
 
 
 def test_words_of_another_version_are_no_limit():

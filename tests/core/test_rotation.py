@@ -82,3 +82,18 @@ def test_it_finds_somebody_exactly_when_there_is_one(moves):
         admitted = keys.admit(cost, now, passed_over)
         assert (admitted is not None) == bool(able)
         assert admitted is None or admitted[0] in able
+
+
+def test_who_is_drawn_serves_as_long_as_its_quota_looks_the_same():
+    keys = keys_of(40, "rpm: 1000000, tpm: 1000000000")
+    first = served(keys, NOW, 67)  # the last round ends with each
+    assert sorted(map(first.count, set(first))) == [16, 17, 17, 17]
+    second = served(keys, NOW, 67)
+    assert len(set(second)) == 4
+    assert not set(first) & set(second)
+    # a thousandth of a small limit is less than one request: what was seen holds for none
+    assert len(set(served(keys_of(40, "rpm: 900"), NOW, 40))) == 40
+
+
+def test_of_keys_with_a_cap_each_serves_once_before_others_are_drawn():
+    assert len(set(served(keys_of(40, "rpm: 1000000, concurrency: 100"), NOW, 40))) == 40
