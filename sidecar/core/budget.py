@@ -17,7 +17,8 @@ from sidecar.core.windows import Calendar
 HEARD_FOR_NS = DAY  # what was heard once and never again is dropped, so that no wrong limit lasts
 _HEADER = Source.HEADER  # an enum's member costs a look-up through its metaclass
 _NOTED_NS = HEARD_FOR_NS - MINUTE  # what is heard again is noted once a minute
-FOREVER_NS = 2**62  # later than any instant; see also quota.BLOCKED_NS
+# later than any instant, and the largest number that is no object when compiled; see also quota.BLOCKED_NS
+FOREVER_NS = 2**62 - 1
 
 
 class LimitSpec(NamedTuple):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from sidecar.core.limits import MINUTE, SECOND
 
-UNBOUNDED = 2**62  # where no cap is known
+UNBOUNDED = 2**62 - 1  # where no cap is known
 
 # A documented cap is trusted so far at the start: hidden ones (39 of the documented 500, acceptance A20) are higher,
 # and an application seldom sends more in its first second

@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from sidecar.core.breaker import Breaker
 from sidecar.core.outcomes import Outcome
 
-FOREVER_NS = 2**62  # until the configuration changes
+FOREVER_NS = 2**62 - 1  # until the configuration changes
 # models are named by callers: of those that nobody configured, so many standings are kept (E1)
 _MAX_PASSING = 4096
 _LOOKS = 8  # standings looked at for each newcomer, so that the cost of one does not grow with the map

@@ -21,7 +21,7 @@ from sidecar.core.line import Line
 __all__ = ["BLOCKED_NS", "Charge", "Gate", "LimitSpec", "Quota", "QuotaSpec", "WindowView"]
 
 BLOCKED_NS = FOREVER_NS  # "not before something happens": an answer that frees a place, or a probe's success
-_OPEN = Gate.OPEN  # an enum's member costs a look-up through its metaclass
+_OPEN, _PROBING = Gate.OPEN, Gate.PROBING  # an enum's member costs a look-up through its metaclass
 
 
 class Quota:
@@ -103,7 +103,7 @@ class Quota:
         if self.inflight >= self.permits.cap:
             grows_ns = self.permits.grows_at(when)
             when = BLOCKED_NS if grows_ns is None else grows_ns
-        return BLOCKED_NS if self.gate is Gate.PROBING else when
+        return BLOCKED_NS if self.gate is _PROBING else when
 
     def settle(self, charge: Charge, usage: Usage | None, now: int) -> None:
         """The request is over: replace what was reserved by what the provider reports, or let it stand for None."""
@@ -182,7 +182,7 @@ class Quota:
 
     def headroom(self, now: int) -> int:
         """What is left of the tightest limit, in thousandths; 0 while cooling or probing."""
-        if now < self.cooldown_until or self.gate is Gate.PROBING:
+        if now < self.cooldown_until or self.gate is _PROBING:
             return 0
         room = self.look.renewed(self.budgets, now)
         cap = self.permits.cap
