@@ -31,6 +31,9 @@ from sidecar.judging import Question, judged, read_error, unpacked
 from sidecar.relay import Relay
 from sidecar.upstream.response import Response
 
+_OK, _SAYS_OK = Outcome.OK, Outcome.OK.value  # an enum's member costs a look-up through its metaclass
+_draw = random.random
+
 
 class _Error(NamedTuple):
     """An error that is the caller's own. `is_held`: it came with a status of success, and more of it may follow."""
@@ -44,7 +47,7 @@ class _Error(NamedTuple):
 class Attempt:
     """One attempt: `obtain` an answer, `relay` it, and in any case `close`."""
 
-    __slots__ = ("_error", "_flaw", "_job", "_outgoing", "_relay", "_response", "_shells", "is_closed", "is_sent",
+    __slots__ = ("_error", "_job", "_outgoing", "_relay", "_response", "_shells", "is_closed", "is_sent",
                  "outcome", "send", "sent_ns")  # fmt: skip
 
     def __init__(self, shells: Shells, job: Job, send: Send) -> None:
@@ -58,29 +61,35 @@ class Attempt:
         self._response: Response | None = None
         self._relay: Relay | None = None
         self._outgoing: Outgoing | None = None
-        self._flaw: Delivery | None = None  # why an answer of status 200 is none
         self._error: _Error | None = None
 
     async def obtain(self) -> Attempt | None:
         """Itself, once it has an answer for the caller: first content, or an error that is the caller's own; None when
         it failed. The caller has heard nothing of it so far."""
-        shells, job, (candidate, charge) = self._shells, self._job, self.send
+        shells, job, candidate, at_ns = self._shells, self._job, self.send.candidate, self.send.charge.at_ns
+        terms, call, record, target = job.snapshot.terms, job.call, job.record, candidate.target
         self._sign()
         try:
-            fit = shells.rejections.fit(candidate.target, job.call.heading.surface.endpoint, charge.at_ns)
-            outgoing = prepare(job.call, job.request, candidate, job.snapshot.config.retry.strict, fit)
-            self._outgoing, job.record.dropped = outgoing, outgoing.dropped
-            timeouts = job.snapshot.config.timeouts
-            until_ns = charge.at_ns + (timeouts.headers if job.call.envelope.stream else timeouts.answer)
+            endpoint = call.heading.surface.endpoint
+            fit = shells.rejections.fit(target, endpoint, at_ns)
+            outgoing = self._outgoing = prepare(call, job.request, candidate, terms.is_strict, fit)
+            record.dropped = outgoing.dropped
+            until_ns = at_ns + (terms.headers_ns if call.envelope.stream else terms.answer_ns)
             if until_ns > job.policy.deadline_ns:
                 until_ns = job.policy.deadline_ns
-            origin = candidate.target.provider.origin
             head = outgoing.head
-            if job.record.trace is not None:
-                head = job.record.trace.attempt_began(self, candidate, head, shells.clock.now_ns())
-            response = await shells.pool.exchange(origin, head, outgoing.body, until_ns, self)
+            if record.trace is not None:
+                head = record.trace.attempt_began(self, candidate, head, shells.clock.now_ns())
+            response = await shells.pool.exchange(target.provider.origin, head, outgoing.body, until_ns, self)
             self._response = response
-            has_answer = await (self._hold if response.status < 400 else self._judge)(response, outgoing)
+            if response.status >= 400:
+                has_answer = await self._judge(response, outgoing)
+            else:
+                now_ns = shells.clock.now_ns()
+                held = self._heard(response, now_ns)
+                if not held.open(job.request.method, needs_model(endpoint), outgoing.asks_usage, now_ns):
+                    await held.hold()
+                has_answer = held.flaw is None or self._finds_wanting(held.flaw, response, outgoing)
         except Fault as fault:
             self.outcome = fault.outcome
             shells.ambiguous += fault.outcome is Outcome.AMBIGUOUS
@@ -105,15 +114,16 @@ class Attempt:
         if lines is None:
             lines = header_lines(answer_headers(response.headers, record, candidate))
         try:
-            delivery = await held.pass_on(lines)
+            await held.pass_on(lines)
         except (ClientGone, asyncio.CancelledError):
             record.usage = held.usage
             if held.has_ended:  # whoever hangs up right after the last word has had it all
                 self.outcome = Outcome.OK
                 record.outcome = Outcome.OK.value
             raise
+        delivery = held.delivery
         self.outcome = delivery.outcome
-        record.outcome = delivery.outcome.value
+        record.outcome = _SAYS_OK if delivery.outcome is _OK else delivery.outcome.value
         record.usage = delivery.usage
         record.content_ns = delivery.content_ns
         self._account(delivery)
@@ -125,33 +135,34 @@ class Attempt:
         self.is_closed = True
         if self._response is not None and not self._response.complete:
             self._response.abort()
-        job, (candidate, charge) = self._job, self.send
-        now_ns = self._shells.clock.now_ns()
+        shells, job, candidate, charge = self._shells, self._job, self.send.candidate, self.send.charge
+        record, quota = job.record, candidate.quota
+        now_ns = shells.clock.now_ns()
         usage = None
         if self.is_sent:
-            job.record.sent_at(self.sent_ns)
+            record.sent_at(self.sent_ns)
             usage = self._bill()
             settle(candidate, charge, self.outcome, usage, now_ns)
         else:
-            candidate.quota.cancel(charge, now_ns)
-        job.attempts.ended(self.send, self.outcome, now_ns, random.random())
-        if self._shells.room.asleep:
-            self._shells.room.rouse(candidate.breaker)  # a probe that ended without a verdict makes room for the next
-        if job.attempts.trail:
-            job.record.trail = tuple(job.attempts.trail)
-        if job.record.trace is not None:
+            quota.cancel(charge, now_ns)
+        job.attempts.ended(self.send, self.outcome, now_ns, _draw())
+        if shells.room.asleep:
+            shells.room.rouse(candidate.breaker)  # a probe that ended without a verdict makes room for the next
+        record.trail = job.attempts.trail
+        if record.trace is not None:
             status = None if self._response is None else self._response.status
-            job.record.trace.attempt_ended(self, End(now_ns, self.outcome, status, usage))
-        if candidate.quota.has_waiters:
-            self._shells.room.poke(candidate.quota)  # what this attempt gave back may admit the next in line
+            record.trace.attempt_ended(self, End(now_ns, self.outcome, status, usage))
+        if quota.has_waiters:
+            shells.room.poke(quota)  # what this attempt gave back may admit the next in line
 
     def _bill(self) -> Usage | None:
         """What the answer reported, noted in the totals; of one that had begun, also that it reported nothing."""
-        usage = None
-        if self._relay is not None:
-            usage = self._relay.usage if self._flaw is None else self._flaw.usage
-            if usage is not None or (self._flaw is None and self._job.call.size.input_bytes > 0):
-                self._shells.totals.note(usage)
+        held = self._relay
+        if held is None:
+            return None
+        usage = held.usage if held.flaw is None else held.flaw.usage
+        if usage is not None or (held.flaw is None and self._job.call.size.input_bytes > 0):
+            self._shells.totals.note(usage)
         return usage
 
     def give_way(self) -> None:
@@ -167,11 +178,10 @@ class Attempt:
         record.provider, record.target_model, record.key = target.provider.name, target.model, candidate.key.name
         record.dropped = () if self._outgoing is None else self._outgoing.dropped
 
-    async def _hold(self, response: Response, outgoing: Outgoing) -> bool:
-        """Hold an answer that is none of the provider's errors, unless it turns out to hide one."""
-        shells, job, (candidate, charge) = self._shells, self._job, self.send
+    def _heard(self, response: Response, now_ns: int) -> Relay:
+        """Take up an answer that is none of the provider's errors, unless it turns out to hide one."""
+        shells, job, candidate, charge = self._shells, self._job, self.send.candidate, self.send.charge
         quota, provider = candidate.quota, candidate.target.provider
-        now_ns = shells.clock.now_ns()
         if provider.learns and response.known is not None:
             quota.hearing.hear(provider.dialect, response.known, now_ns, charge)
         elif provider.learns:
@@ -184,11 +194,12 @@ class Attempt:
         if quota.has_waiters:
             shells.room.poke(quota)  # a probe that passed, or a count that rose, lets others go
         held = self._relay = Relay(shells.clock, response, job.reply, _waits(job, now_ns), job.record.dialect)
-        flaw = await held.hold(job.request.method, needs_model(job.call.heading.surface.endpoint), outgoing.asks_usage)
-        if flaw is None:
-            return True
-        self._flaw = flaw
-        # an answer of status 200 that is none, found out before anything was passed on: it counts as what it is
+        return held
+
+    def _finds_wanting(self, flaw: Delivery, response: Response, outgoing: Outgoing) -> bool:
+        """An answer of status 200 is none, as was found out before anything was passed on, and counts as what it is;
+        whether it is the caller's all the same."""
+        shells, job, candidate = self._shells, self._job, self.send.candidate
         feedback = Feedback(flaw.outcome, Scope.TARGET, None, message=flaw.detail)
         if flaw.error is not None:
             said = judged(shells, job, Question(self.send, outgoing, response), flaw.error)
@@ -235,9 +246,9 @@ def _ids(call: Call, created: bytes | str) -> tuple[str, ...]:
 
 
 def _waits(job: Job, now_ns: int) -> Waits:
-    timeouts, deadline_ns = job.snapshot.config.timeouts, job.policy.deadline_ns
+    terms, deadline_ns = job.snapshot.terms, job.policy.deadline_ns
     is_streamed = job.call.envelope.stream
-    until_ns = now_ns + (timeouts.first_content if is_streamed else timeouts.answer)
+    until_ns = now_ns + (terms.first_content_ns if is_streamed else terms.answer_ns)
     if until_ns > deadline_ns:
         until_ns = deadline_ns
-    return Waits(until_ns, timeouts.idle, deadline_ns, timeouts.ping if is_streamed else None)
+    return Waits(until_ns, terms.idle_ns, deadline_ns, terms.ping_ns if is_streamed else None)

@@ -28,16 +28,19 @@ from sidecar.core.rejections import Rejections
 from sidecar.core.retry_budget import RetryBudget
 from sidecar.core.roster import Roster
 from sidecar.core.snapshot import Snapshot
+from sidecar.core.terms import Terms
 from sidecar.core.totals import Totals
 from sidecar.hedge import race
 from sidecar.interfaces import ClientGone, Clock, Reply, Traces
-from sidecar.job import Job
+from sidecar.job import Job, Shells
 from sidecar.models import ModelDirectory
 from sidecar.upstream.pool import Pool
 from sidecar.waiting import WaitingRoom
 
 _MODELS = Endpoint.MODELS  # an enum's member costs a look-up through its metaclass
 _CLIENT_CLOSED = 499  # nginx's number for a caller that did not wait; it is only ever logged
+_SAYS_OK = Outcome.OK.value
+_draw = random.random
 
 Finished = Callable[[Record, int], None]  # a request's record, and when it ended
 Warned = Callable[[str, str], None]  # an event that an operator should know of: its name, and what happened
@@ -47,7 +50,7 @@ def _unheard(event: str, message: str) -> None:
     """For who listens to no events."""
 
 
-class Gateway:
+class Gateway(Shells):
     """Implements `interfaces.Service` for both lanes of the edge."""
 
     def __init__(self, roster: Roster, entrance: Entrance, pool: Pool, clock: Clock, finished: Finished) -> None:
@@ -123,7 +126,7 @@ class Gateway:
             else:
                 await self._serve(snapshot, request, reply, record, call)
         except (ClientGone, asyncio.CancelledError):
-            if record.outcome != Outcome.OK.value:
+            if record.outcome != _SAYS_OK:
                 record.status, record.outcome = _CLIENT_CLOSED, Outcome.CLIENT_GONE.value
             raise
         except Exception:
@@ -165,7 +168,7 @@ class Gateway:
 
     def _job(self, snapshot: Snapshot, request: Request, reply: Reply, record: Record, call: Call) -> Job:
         roster, now_ns = self._roster, record.arrived_ns
-        policy = _policy(snapshot, call, now_ns)
+        policy = _policy(snapshot.terms, call, now_ns)
         targets, key = call.route
         if policy.is_single:
             targets = targets[:1]
@@ -193,27 +196,28 @@ class Gateway:
         attempts = job.attempts
         now_ns = job.record.arrived_ns
         while True:
-            step = attempts.next(now_ns, random.random())
+            step: Send | Wait | Backoff | Refusal | None = attempts.next(now_ns, _draw())
             if isinstance(step, Wait):
-                granted = await self._wait(job, step)
-                if granted is None:
-                    now_ns = self.clock.now_ns()
-                    continue  # nobody admitted it in time: the machine has the last word
-                if isinstance(granted, Send):
-                    attempts.granted(granted.candidate, self.clock.now_ns())
-                step = granted
-            if isinstance(step, Send):
-                if await self._attempt(job, step):
+                step = await self._wait(job, step)
+            if isinstance(step, Send) and job.policy.hedge_ns is None:
+                attempt = Attempt(self, job, step)
+                try:
+                    if await attempt.obtain() is not None:
+                        return await attempt.relay()
+                finally:
+                    attempt.close()
+            elif isinstance(step, Send):
+                if await self._race(job, step):
                     return
             elif isinstance(step, Backoff):
                 await self.room.pause(step.until_ns, step.breakers)
-            else:
+            elif step is not None:
                 return await self._refuse(job.reply, job.record, step)
             now_ns = self.clock.now_ns()
 
     async def _wait(self, job: Job, step: Wait) -> Send | Refusal | None:
-        """Hold the request for quota. None: the time for it is over."""
-        if self.room.waiting >= job.snapshot.config.wait.queue:
+        """Hold the request for quota. None: nobody admitted it in time, and the machine has the last word."""
+        if self.room.waiting >= job.snapshot.terms.queue:
             message = "Every key is out of quota, and as many requests as may (wait.queue) are waiting already."
             return Refusal(Reason.QUEUE_FULL, message, retry_after_ns=job.attempts.turn_ns(self.clock.now_ns()))
         began_ns = self.clock.now_ns()
@@ -221,23 +225,15 @@ class Gateway:
             granted = await self.room.wait(step.places, step.until_ns, job.record.number, step.breakers)
         finally:
             job.record.wait_ns += self.clock.now_ns() - began_ns
-        return None if granted is None else Send(*granted)
-
-    async def _attempt(self, job: Job, send: Send) -> bool:
-        """Make an attempt; whether the caller has had its answer."""
-        if job.policy.hedge_ns is not None:
-            return await self._race(job, send)
-        attempt = Attempt(self, job, send)
-        try:
-            if await attempt.obtain() is None:
-                return False
-            await attempt.relay()
-            return True
-        finally:
-            attempt.close()
+        if granted is None:
+            return None
+        candidate, charge = granted
+        job.attempts.granted(candidate, self.clock.now_ns())
+        return Send(candidate, charge)
 
     async def _race(self, job: Job, send: Send) -> bool:
-        """The same with a second one beside it, should the first be slow."""
+        """Make an attempt, and a second one beside it, should the first be slow; whether the caller has had its
+        answer."""
         made = [Attempt(self, job, send)]
         try:
             winner = await race(self, job, made)
@@ -263,17 +259,16 @@ class Gateway:
         await reply.send(answer.status, answer.headers + refusal_headers(record, refusal), answer.body)
 
 
-def _policy(snapshot: Snapshot, call: Call, now_ns: int) -> Policy:
-    config, wishes = snapshot.config, call.controls
-    max_wait_ns = config.wait.max_ns if wishes.max_wait_ns is None else wishes.max_wait_ns
-    retry = config.retry
+def _policy(terms: Terms, call: Call, now_ns: int) -> Policy:
+    wishes = call.heading.wishes
+    is_free, max_wait_ns = wishes.fallback, wishes.max_wait_ns
     return Policy(
-        retry.attempts if wishes.fallback else 1,
-        retry.base_ns,
-        retry.cap_ns,
-        retry.ambiguous == "fail",
-        not wishes.fallback,
-        now_ns + max_wait_ns,
-        now_ns + config.timeouts.total,
-        config.hedge.after if wishes.fallback and len(call.route.targets) > 1 else None,
+        terms.attempts if is_free else 1,
+        terms.base_ns,
+        terms.cap_ns,
+        terms.ambiguous_ends,
+        not is_free,
+        now_ns + (terms.max_wait_ns if max_wait_ns is None else max_wait_ns),
+        now_ns + terms.total_ns,
+        terms.hedge_ns if is_free and len(call.route.targets) > 1 else None,
     )

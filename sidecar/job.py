@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
-import msgspec
+from typing import Final
 
 from sidecar.core.affinity import Ownership
 from sidecar.core.attempts import Attempts, Policy
@@ -20,9 +18,9 @@ from sidecar.upstream.pool import Pool
 from sidecar.waiting import WaitingRoom
 
 
-class Shells(Protocol):
-    """What an attempt is made with. `ambiguous`: how many connections were lost when the request may have been served
-    (acceptance B13)."""
+class Shells:
+    """What an attempt is made with; the gateway is it. `ambiguous`: how many connections were lost when the request may
+    have been served (acceptance B13)."""
 
     clock: Clock
     pool: Pool
@@ -33,16 +31,28 @@ class Shells(Protocol):
     ambiguous: int
 
     def note_organization(self, candidate: Candidate, organization: str) -> None:
-        """An error named the organisation that a key is of."""
+        """An error named the organisation that a key is of: two accounts may turn out to be one (A7)."""
 
 
-class Job(msgspec.Struct, frozen=True):
+class Job:
     """One request on its way."""
 
-    snapshot: Snapshot
-    request: Request
-    reply: Reply
-    record: Record
-    call: Call
-    policy: Policy
-    attempts: Attempts
+    __slots__ = ("attempts", "call", "policy", "record", "reply", "request", "snapshot")
+
+    def __init__(  # noqa: PLR0913 - a value has as many as it has fields
+        self,
+        snapshot: Snapshot,
+        request: Request,
+        reply: Reply,
+        record: Record,
+        call: Call,
+        policy: Policy,
+        attempts: Attempts,
+    ) -> None:
+        self.snapshot: Final = snapshot
+        self.request: Final = request
+        self.reply: Final = reply
+        self.record: Final = record
+        self.call: Final = call
+        self.policy: Final = policy
+        self.attempts: Final = attempts

@@ -31,7 +31,8 @@ class Question(NamedTuple):
 
 def judged(shells: Shells, job: Job, asked: Question, body: bytes) -> Feedback:
     """What an error says, taken over into the quota and the standings it concerns. `body`: unpacked."""
-    (candidate, charge), outgoing, response = asked
+    send, outgoing, response = asked
+    candidate, charge = send.candidate, send.charge
     now_ns = shells.clock.now_ns()
     provider = candidate.target.provider
     calendar = candidate.quota.spec.calendar
@@ -65,7 +66,7 @@ def judged(shells: Shells, job: Job, asked: Question, body: bytes) -> Feedback:
 
 async def read_error(shells: Shells, job: Job, response: Response) -> bytes:
     """The body of an error, as it came. Raises Fault."""
-    until_ns = min(shells.clock.now_ns() + job.snapshot.config.timeouts.idle, job.policy.deadline_ns)
+    until_ns = min(shells.clock.now_ns() + job.snapshot.terms.idle_ns, job.policy.deadline_ns)
     pieces: list[bytes] = []
     length = 0
     while length < ERROR_MAX_BYTES and (chunk := await response.read(until_ns)):

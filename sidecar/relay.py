@@ -9,6 +9,9 @@ does: the caller has its status then, and a failure before the first content is 
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from typing import Any
+
 from sidecar.core.errors import Reason, Refusal, stream_error
 from sidecar.core.feedback import hidden_error
 from sidecar.core.http import Lines, find
@@ -28,9 +31,13 @@ PING = b": ping\n\n"  # a comment, which every reader of events skips (WHATWG HT
 # a JSON answer larger than this (a batch of embeddings) is passed on unread: memory stays bounded (E4)
 WHOLE_MAX_BYTES = 4 << 20
 
+_OK, _SERVER_ERROR = Outcome.OK, Outcome.SERVER_ERROR  # an enum's member costs a look-up through its metaclass
+_UNDER_WAY = Delivery(Outcome.CLIENT_GONE, False)
+
 
 class Relay:
-    """Carries one answer: `hold` it, then `pass_on`, or `release` what turned out to be an error.
+    """Carries one answer: `open` it, `hold` it where that does not suffice, then `pass_on`, or `release` what turned
+    out to be an error. `flaw`: what it turned out to be, when it is no answer; `delivery`: what became of it.
 
     `has_ended` and `usage` tell, also when the caller hangs up early, whether the provider had said its last word: a
     caller that leaves right after `[DONE]` has had all it wanted.
@@ -46,12 +53,15 @@ class Relay:
         self._encoding = find(response.headers, b"content-encoding") if known is None else known.pattern.encoding
         self._held: list[bytes] = []
         self._tap: Tap | None = None  # of a stream
-        self._is_whole = False
-        self._plain: bytes | None = None  # of a whole answer
+        self._is_weighed = False  # it is JSON, which is read whole
+        self._may_hide = False
+        self._is_model_s = False
+        self._whole: bytes | None = None  # all of it, as it came
         self._usage: Usage | None = None
         self._strip: UsageStrip | None = None
-        self._first_until_ns = waits.first_until_ns
         self._content_ns: int | None = None
+        self.flaw: Delivery | None = None
+        self.delivery = _UNDER_WAY
 
     @property
     def has_ended(self) -> bool:
@@ -63,35 +73,47 @@ class Relay:
         """What the answer has reported so far."""
         return self._tap.usage if self._tap is not None else self._usage
 
-    async def hold(self, method: bytes, is_model_s: bool, strips_usage: bool = False) -> Delivery | None:
-        """Wait until there is something to pass on, in the way its shape asks; a Delivery when there is nothing but a
-        failure. Raises Fault. The caller hears nothing of any of it.
+    def open(self, method: bytes, is_model_s: bool, strips_usage: bool, now_ns: int) -> bool:
+        """Look at what is here, in the way its shape asks; whether that is all to be known before it is passed on, as
+        with most answers in JSON. Else `hold` waits for more.
 
         `is_model_s`: a model was asked, so that an answer in JSON without a word is none. What is only read, such as a
         job that failed, may hold an error and be none. `strips_usage`: the caller did not ask for the usage that a
         stream tells.
         """
-        self._strip = UsageStrip() if strips_usage else None
-        known = self._response.known
-        content_type = known.pattern.content_type if known else find(self._response.headers, b"content-type") or b""
+        response, known = self._response, self._response.known
+        content_type = known.pattern.content_type if known else find(response.headers, b"content-type") or b""
         if content_type.startswith(b"text/event-stream") and self._encoding is None:
-            return await self._hold_events()
-        if b"json" in content_type and method != b"HEAD":
-            body = self._response.take()
-            if body is None:
-                body = await self._whole()
-            return None if body is None else self._weigh(body, method == b"POST", is_model_s)
-        self._held.append(await self._response.read(self._first_until_ns))
-        self._content_ns = self._clock.now_ns()
-        return None
+            self._tap = Tap()
+            self._strip = UsageStrip() if strips_usage else None
+        elif content_type.find(b"json") >= 0 and method != b"HEAD":
+            self._is_weighed = True
+            self._may_hide, self._is_model_s = method == b"POST", is_model_s
+            body = response.take()
+            if body is not None:
+                self._weigh(body, now_ns)
+                return True
+        return False
 
-    async def pass_on(self, head: Lines) -> Delivery:
+    async def hold(self) -> None:
+        """Wait until there is something to pass on, or nothing but a failure. Raises Fault. The caller hears nothing of
+        any of it."""
+        if self._tap is not None:
+            self.flaw = await self._hold_events(self._tap)
+        elif self._is_weighed:
+            body = await self._all()
+            if body is not None:
+                self._weigh(body, self._clock.now_ns())
+        else:
+            self._held.append(await self._response.read(self._waits.first_until_ns))
+            self._content_ns = self._clock.now_ns()
+
+    def pass_on(self, head: Lines) -> Coroutine[Any, Any, None]:
         """Pass on what was held and all that follows. `head`: the headers as the caller gets them, without framing.
         Raises ClientGone."""
-        if self._is_whole:
-            await self._reply.send(self._response.status, head, self._held[0])
-            return Delivery(Outcome.OK, True, self._usage, None, b"", self._content_ns, "", self._plain)
-        return await (self._pass_opaque(head) if self._tap is None else self._pass_events(self._tap, head))
+        if self._whole is not None:
+            return self._reply.send(self._response.status, head, self._whole)
+        return self._pass_opaque(head) if self._tap is None else self._pass_events(self._tap, head)
 
     async def release(self, head: Lines, held: bytes) -> None:
         """Pass on an answer that `hold` found wanting, and what is left of it: its error is the caller's own."""
@@ -108,13 +130,12 @@ class Relay:
 
     # === a stream of events ===
 
-    async def _hold_events(self) -> Delivery | None:
-        response, held = self._response, self._held
-        tap = self._tap = Tap()
+    async def _hold_events(self, tap: Tap) -> Delivery | None:
+        response, held, first_until_ns = self._response, self._held, self._waits.first_until_ns
         while not tap.committed:
-            if self._waits.ping_ns is not None and not await self._stirs(self._first_until_ns):
+            if self._waits.ping_ns is not None and not await self._stirs(first_until_ns):
                 return None
-            chunk = await response.read(self._first_until_ns)
+            chunk = await response.read(first_until_ns)
             if chunk:
                 held.append(chunk)
                 tap.feed(chunk)
@@ -129,14 +150,16 @@ class Relay:
         self._content_ns = self._clock.now_ns()
         return None
 
-    async def _pass_events(self, tap: Tap, head: Lines) -> Delivery:
+    async def _pass_events(self, tap: Tap, head: Lines) -> None:
         reply = self._reply
         await reply.start(self._response.status, head, None)
         held, self._held = b"".join(self._held), []
         await reply.write(held if self._strip is None else self._strip.feed(held))
         detail = await self._rest(tap)
         outcome = Outcome.BROKEN if detail or tap.error is not None else Outcome.OK
-        return Delivery(outcome, True, tap.usage, content_ns=self._content_ns, detail=detail, created=tap.response_id)
+        self.delivery = Delivery(
+            outcome, True, tap.usage, content_ns=self._content_ns, detail=detail, created=tap.response_id
+        )
 
     async def _rest(self, tap: Tap) -> str:
         """The stream after its commit; what went wrong, or ''. A broken one is ended with an error the caller sees."""
@@ -186,7 +209,7 @@ class Relay:
         if self._content_ns is None and tap.is_between_events:
             await self._reply.write(PING)
         while self._content_ns is None:
-            chunk = await self._pinged(tap, self._first_until_ns)
+            chunk = await self._pinged(tap, self._waits.first_until_ns)
             await self._pass(tap, chunk)
             if tap.committed:
                 self._content_ns = self._clock.now_ns()
@@ -207,10 +230,10 @@ class Relay:
 
     # === a whole answer, and anything else ===
 
-    async def _whole(self) -> bytes | None:
+    async def _all(self) -> bytes | None:
         """The whole body as it comes; None, and what has come is held, where it is larger than is read."""
         response, clock, pieces, waits = self._response, self._clock, self._held, self._waits
-        length, until_ns = 0, self._first_until_ns
+        length, until_ns = 0, waits.first_until_ns
         while chunk := await response.read(until_ns):
             pieces.append(chunk)
             length += len(chunk)
@@ -220,22 +243,23 @@ class Relay:
             until_ns = min(clock.now_ns() + waits.idle_ns, waits.deadline_ns)
         return b"".join(pieces)
 
-    def _weigh(self, body: bytes, may_hide: bool, is_model_s: bool) -> Delivery | None:
-        """Whether a whole body is an answer; a Delivery when it is not."""
+    def _weigh(self, body: bytes, now_ns: int) -> None:
+        """Whether a whole body, which is here now, is an answer."""
         plain = body if self._encoding is None else decoded(body, self._encoding)
-        if plain is not None and may_hide and hidden_error(plain):
-            return _hidden(plain, body, "error in a 200")
-        self._usage = from_body(plain) if plain is not None else None
-        is_answer = self._usage is not None and self._usage.output_tokens
-        if not is_answer and is_model_s and self._response.status == 200 and plain is not None:
-            wrong = flaw(plain)
-            if wrong:
-                return Delivery(Outcome.SERVER_ERROR, False, self._usage, detail=wrong)
-        self._plain, self._held, self._is_whole = plain, [body], True
-        self._content_ns = self._clock.now_ns()
-        return None
+        usage: Usage | None = None
+        if plain is not None:
+            if self._may_hide and hidden_error(plain):
+                self.flaw = _hidden(plain, body, "error in a 200")
+                return
+            usage = self._usage = from_body(plain)
+            is_answer = usage is not None and usage.output_tokens > 0
+            if not is_answer and self._is_model_s and self._response.status == 200 and (wrong := flaw(plain)):
+                self.flaw = Delivery(_SERVER_ERROR, False, usage, detail=wrong)
+                return
+        self._whole, self._content_ns = body, now_ns
+        self.delivery = Delivery(_OK, True, usage, None, b"", now_ns, "", plain)
 
-    async def _pass_opaque(self, head: Lines) -> Delivery:
+    async def _pass_opaque(self, head: Lines) -> None:
         response, reply, clock, content_ns = self._response, self._reply, self._clock, self._content_ns
         await reply.start(response.status, head, response.length)
         try:
@@ -247,10 +271,11 @@ class Relay:
                 await reply.write(chunk)
         except Fault as fault:
             reply.abort()  # its length or its last chunk is missing: the caller sees that it is not whole
-            return Delivery(fault.outcome, True, content_ns=content_ns, detail=fault.detail)
+            self.delivery = Delivery(fault.outcome, True, content_ns=content_ns, detail=fault.detail)
+            return
         await reply.finish()
-        return Delivery(Outcome.OK, True, content_ns=content_ns)
+        self.delivery = Delivery(_OK, True, content_ns=content_ns)
 
 
 def _hidden(error: bytes | None, held: bytes, detail: str) -> Delivery:
-    return Delivery(Outcome.SERVER_ERROR, False, error=error, held=held, detail=detail)
+    return Delivery(_SERVER_ERROR, False, error=error, held=held, detail=detail)

@@ -96,10 +96,12 @@ async def test_B8_no_ping_into_the_middle_of_an_event():
         relay = Relay(
             clock, response, caller, Waits(clock.now_ns() + 99 * SECOND, 99 * SECOND, 1 << 62, 5 * SECOND), "openai"
         )
-        holding = asyncio.ensure_future(relay.hold(b"POST", True))
+        assert not relay.open(b"POST", True, False, clock.now_ns())
+        holding = asyncio.ensure_future(relay.hold())
         await settle(50)
         clock.advance(5 * SECOND)
-        assert await holding is None
+        await holding
+        assert relay.flaw is None
         passing = asyncio.ensure_future(relay.pass_on([]))
         for _ in range(3):
             await settle(50)

@@ -25,11 +25,14 @@ from sidecar.core.retry_budget import RetryBudget
 _OK = Outcome.OK  # an enum's member costs a look-up through its metaclass
 
 
-class Send(NamedTuple):
+class Send:
     """Send to this candidate now; its quota is spent."""
 
-    candidate: Candidate
-    charge: Charge
+    __slots__ = ("candidate", "charge")
+
+    def __init__(self, candidate: Candidate, charge: Charge) -> None:
+        self.candidate: Final = candidate
+        self.charge: Final = charge
 
 
 class Wait(NamedTuple):
@@ -102,14 +105,15 @@ class Attempts:
         self._size = size
         self._policy = policy
         self._budget = budget
-        self._passed_over: list[Candidate] = []
-        self._closed: list[Keys] = []
-        self._failures: list[Failure] = []
+        # plain tuples, which cost nothing while they are empty
+        self._passed_over: tuple[Candidate, ...] = ()
+        self._closed: tuple[Keys, ...] = ()
+        self._failures: tuple[Failure, ...] = ()
         self._retries = 0
         self._has_blamed = False
         self._slow: Candidate | None = None  # beside whom another was asked
         self.sent = 0
-        self.trail: list[Step] = []
+        self.trail: tuple[Step, ...] = ()
 
     def next(self, now_ns: int, draw: float) -> Send | Wait | Backoff | Refusal:
         """The next step at `now_ns`; `draw` in [0, 1) spreads backoffs."""
@@ -121,7 +125,7 @@ class Attempts:
                 admitted = hop.admit(hop.cost(self._size), now_ns, self._passed_over, self._turn)
                 if admitted is not None:
                     self.sent += 1
-                    return Send(*admitted)
+                    return Send(admitted[0], admitted[1])
             return self._hold(now_ns, draw)
         return self._give_up(now_ns, self._outlooks(now_ns))
 
@@ -148,7 +152,7 @@ class Attempts:
         """Record a failed attempt; RELAY means: the answer at hand is the caller's."""
         outcome = feedback.outcome
         rule = RULES[outcome]
-        self.trail.append(Step(str(candidate.target), candidate.key.name, outcome.value, status))
+        self.trail += (Step(str(candidate.target), candidate.key.name, outcome.value, status),)
         if rule.then is Next.RELAY:
             return Next.RELAY
         if rule.then is Next.AGAIN:
@@ -156,14 +160,14 @@ class Attempts:
             return Next.RELAY if self._policy.is_single or self.sent >= self._policy.attempts else Next.AGAIN
         hop = self.hop_of(candidate)
         again = any(failure.hop is hop and failure.outcome is outcome for failure in self._failures)
-        self._failures.append(Failure(hop, candidate, outcome, feedback.message))
+        self._failures += (Failure(hop, candidate, outcome, feedback.message),)
         if outcome is Outcome.AMBIGUOUS and self._policy.ambiguous_ends:
-            self._closed = list(self._hops)
+            self._closed = tuple(self._hops)
         elif rule.then is Next.TARGET or (again and outcome is Outcome.SERVER_ERROR):
             # the same server error with a second key is the target's or the request's, not the keys' (H3)
-            self._closed.append(hop)
+            self._closed += (hop,)
         elif outcome not in (Outcome.RATE_LIMITED, Outcome.CONCURRENCY):
-            self._passed_over.append(candidate)  # a spent window needs no mark: its quota holds the time
+            self._passed_over += (candidate,)  # a spent window needs no mark: its quota holds the time
         if status is None:
             return rule.then
         return Next.RELAY if self._policy.is_single or self._stands_alone(rule, outcome, status) else rule.then
@@ -177,12 +181,12 @@ class Attempts:
             if admitted is not None:
                 self.sent += 1
                 self._slow = beside
-                return Send(*admitted)
+                return Send(admitted[0], admitted[1])
         return None
 
     def hedged(self, candidate: Candidate) -> None:
         """Record an attempt that was given up because another one had an answer first."""
-        self.trail.append(Step(str(candidate.target), candidate.key.name, Outcome.HEDGED.value))
+        self.trail += (Step(str(candidate.target), candidate.key.name, Outcome.HEDGED.value),)
 
     def ended(self, send: Send, outcome: Outcome, now_ns: int, draw: float) -> None:
         """An attempt is over, however it went: what it says of its target. `draw` in [0, 1) spreads open times."""
@@ -252,8 +256,8 @@ class Attempts:
         self._retries += 1
         for failure in self._failures:
             if RULES[failure.outcome].may_retry:
-                self._closed = [hop for hop in self._closed if hop is not failure.hop]
-                self._passed_over = [kept for kept in self._passed_over if kept is not failure.candidate]
+                self._closed = tuple([hop for hop in self._closed if hop is not failure.hop])
+                self._passed_over = tuple([kept for kept in self._passed_over if kept is not failure.candidate])
 
     def _open_hops(self) -> list[tuple[Keys, Cost]]:
         return [(hop, hop.cost(self._size)) for hop in self._hops if hop not in self._closed]
@@ -275,7 +279,7 @@ class Attempts:
 
     def _give_up(self, now_ns: int, outlooks: list[Outlook]) -> Refusal:
         turn_ns = now_ns + self.turn_ns(now_ns)
-        exhausted = Exhausted(self._hops, self._size, self._failures, outlooks, tuple(self.trail), turn_ns)
+        exhausted = Exhausted(self._hops, self._size, self._failures, outlooks, self.trail, turn_ns)
         return last_word(exhausted, now_ns)
 
 

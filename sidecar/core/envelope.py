@@ -84,7 +84,7 @@ def peek(body: bytes) -> Envelope | Refusal:
 
 def _peek(text: bytes, body: bytes) -> Envelope | Refusal:
     """The envelope of a body of which that is the text, or the outline."""
-    if len(text) <= SEARCHED_BYTES and text.count(MODEL) == 1 and ESCAPED_ASCII not in text:
+    if len(text) <= SEARCHED_BYTES and not _has_escaped(text) and text.count(MODEL) == 1:
         # one name alone that could be `model`: no second one to be noticed
         try:
             plain = decode_plain(text)
@@ -107,6 +107,12 @@ def _peek(text: bytes, body: bytes) -> Envelope | Refusal:
         return _DUPLICATE
     model = models[0]
     return _envelope(fields, model if isinstance(model, str) else None)
+
+
+def _has_escaped(text: bytes) -> bool:
+    """Whether ASCII may be spelled with escapes. Not by `in`, which takes the bytes for a number first; a search for
+    one byte is many times faster than that for four."""
+    return text.find(b"\\") >= 0 and text.find(ESCAPED_ASCII) >= 0
 
 
 def _envelope(fields: Fields, model: str | None) -> Envelope:

@@ -13,7 +13,6 @@ from urllib.parse import quote, unquote
 
 from sidecar.core import body, multipart
 from sidecar.core.call import Call
-from sidecar.core.catalog import Provider as CatalogProvider
 from sidecar.core.headers import ending, header_lines, request_headers, request_line
 from sidecar.core.http import Request, find
 from sidecar.core.keys import Candidate
@@ -116,15 +115,15 @@ def _fit_body(call: Call, request: Request, target: Target, fit: Fit | None) -> 
         content = body.with_model(content, target.model)
     if fit is None or call.is_multipart:
         return content, (), False
-    entry = target.provider.entry
     dropped: tuple[str, ...] = ()
-    marks = target.provider.marks
-    if marks and body.may_name(content, marks):
+    provider = target.provider
+    if provider.search is not None and not provider.search.lacks(content):
+        entry = provider.entry
         content, dropped = _without(content, entry.drops, entry.message_drops, entry.renames)
-    if fit is not AS_IT_IS:
+    if fit is not AS_IT_IS and not body.search(fit.drops.union(fit.renames), fit.message_drops).lacks(content):
         content, more = _without(content, fit.drops, fit.message_drops, fit.renames)
         dropped += more
-    if _tells_usage_on_request(call, entry, fit):
+    if call.envelope.stream and provider.tells_usage_on_request and _asks_no_usage(call, fit):
         asked = asking(content)
         return asked, dropped, asked is not content
     return content, dropped, False
@@ -133,8 +132,6 @@ def _fit_body(call: Call, request: Request, target: Target, fit: Fit | None) -> 
 def _without(
     content: bytes, fields: Collection[str], message_fields: Collection[str], renames: Mapping[str, str]
 ) -> tuple[bytes, tuple[str, ...]]:
-    if body.lacks(content, (*fields, *renames), message_fields):
-        return content, ()
     content, dropped = body.without(content, fields, renames)
     if not message_fields:
         return content, dropped
@@ -142,16 +139,9 @@ def _without(
     return content, dropped + tuple(f"messages[].{name}" for name in within)
 
 
-def _tells_usage_on_request(call: Call, entry: CatalogProvider, fit: Fit) -> bool:
-    envelope = call.envelope
-    return (
-        envelope.stream
-        and not envelope.include_usage
-        and entry.usage_in_stream == "on_request"
-        and call.surface.endpoint in _STREAMING
-        and _OPTIONS not in fit.drops
-        and _OPTIONS not in entry.drops
-    )
+def _asks_no_usage(call: Call, fit: Fit) -> bool:
+    """Whether its caller did not ask for a usage that its target may be asked for."""
+    return not call.envelope.include_usage and call.surface.endpoint in _STREAMING and _OPTIONS not in fit.drops
 
 
 def _path(call: Call, target: Target) -> bytes:

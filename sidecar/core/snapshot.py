@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from sidecar.core.body import Search
 from sidecar.core.catalog import Auth, Catalog
 from sidecar.core.catalog import Provider as CatalogProvider
 from sidecar.core.config import Config, KeyConfig, ProviderConfig
@@ -21,7 +22,7 @@ from sidecar.core.leased_window import PREFIX
 from sidecar.core.limits import SECOND, Source
 from sidecar.core.quota import LimitSpec, QuotaSpec
 from sidecar.core.secret import Secret
-from sidecar.core.spans import quoted
+from sidecar.core.terms import Terms
 from sidecar.core.windows import Calendar
 
 # How much later than we a provider may count a request: name, TCP, TLS on a cold connection, and a burst's own queue.
@@ -81,8 +82,10 @@ class Provider:
         literal = f"[{host}]" if ":" in host else host
         self.host = (literal if port == _DEFAULT_PORTS[url.scheme] else f"{literal}:{port}").encode("ascii")
         self.auth = {key.ident: key.auth(entry.auth) for key in keys}
-        # the names of what bodies are to be rid of there, as they stand in a JSON text
-        self.marks = tuple(quoted(name) for name in (*entry.drops, *entry.message_drops, *entry.renames))
+        # for what bodies are to be rid of there
+        unwanted = (*entry.drops, *entry.renames)
+        self.search = Search(unwanted, entry.message_drops) if unwanted or entry.message_drops else None
+        self.tells_usage_on_request = entry.usage_in_stream == "on_request" and "stream_options" not in entry.drops
 
     @property
     def url(self) -> str:
@@ -108,6 +111,7 @@ class Snapshot:
 
     def __init__(self, config: Config, catalog: Catalog, providers: tuple[Provider, ...], zones: Zones) -> None:
         self.config = config
+        self.terms = Terms(config)
         self.catalog = catalog
         self.providers = {provider.name: provider for provider in providers}
         self.names = tuple(self.providers)
