@@ -195,7 +195,7 @@ class Sidecar:
             "requests": self._observer.activity.since(0),
             "state": self._persistence.status(),
             "share": self.share_status(),
-            "usage": self._gateway.totals,
+            "usage": self._gateway.totals.by_name(),
             "cache": self._answers.status(),
             "accounts_merged": self._roster.accounts.merged,
             "ambiguous": self._gateway.ambiguous,

@@ -6,9 +6,9 @@ the attempt at any await and costs the next one nothing, and what was never sent
 
 from __future__ import annotations
 
-import asyncio
 import random
-from typing import NamedTuple
+from collections.abc import Coroutine
+from typing import Any, NamedTuple
 
 from sidecar.core.affinity import created_ids
 from sidecar.core.answer import answer_headers, answer_lines, cleaned
@@ -25,7 +25,6 @@ from sidecar.core.ratelimit_headers import read as read_limits
 from sidecar.core.settlement import settle
 from sidecar.core.trace import End
 from sidecar.delivery import Delivery, Waits
-from sidecar.interfaces import ClientGone
 from sidecar.job import Job, Shells
 from sidecar.judging import Question, judged, read_error, unpacked
 from sidecar.relay import Relay
@@ -47,8 +46,8 @@ class _Error(NamedTuple):
 class Attempt:
     """One attempt: `obtain` an answer, `relay` it, and in any case `close`."""
 
-    __slots__ = ("_error", "_job", "_outgoing", "_relay", "_response", "_shells", "is_closed", "is_sent",
-                 "outcome", "send", "sent_ns")  # fmt: skip
+    __slots__ = ("_error", "_is_relaying", "_job", "_outgoing", "_relay", "_response", "_shells", "is_closed",
+                 "is_sent", "outcome", "send", "sent_ns")  # fmt: skip
 
     def __init__(self, shells: Shells, job: Job, send: Send) -> None:
         self._shells = shells
@@ -60,6 +59,7 @@ class Attempt:
         self.is_closed = False
         self._response: Response | None = None
         self._relay: Relay | None = None
+        self._is_relaying = False
         self._outgoing: Outgoing | None = None
         self._error: _Error | None = None
 
@@ -97,8 +97,9 @@ class Attempt:
             return None
         return self if has_answer else None
 
-    async def relay(self) -> None:
-        """Pass the answer on. Raises ClientGone, or is cancelled, when the caller left."""
+    def relay(self) -> Coroutine[Any, Any, None]:
+        """Pass the answer on; `relayed` is to be told when that is done. Raises ClientGone, or is cancelled, when the
+        caller left."""
         job, candidate, response, held = self._job, self.send.candidate, self._response, self._relay
         assert response is not None
         record = job.record
@@ -106,33 +107,40 @@ class Attempt:
             self._sign()  # another attempt beside it may have put its name there
         record.status = response.status
         if self._error is not None:
-            head = answer_headers(response.headers, record, candidate)
-            return await self._relay_error(self._error, response.status, head)
+            return self._relay_error(self._error, response.status, answer_headers(response.headers, record, candidate))
         assert held is not None
         known = response.known
         lines = None if known is None else answer_lines(known, record, candidate)
         if lines is None:
             lines = header_lines(answer_headers(response.headers, record, candidate))
-        try:
-            await held.pass_on(lines)
-        except (ClientGone, asyncio.CancelledError):
-            record.usage = held.usage
-            if held.has_ended:  # whoever hangs up right after the last word has had it all
-                self.outcome = Outcome.OK
-                record.outcome = Outcome.OK.value
-            raise
-        delivery = held.delivery
+        self._is_relaying = True
+        return held.pass_on(lines)
+
+    def relayed(self) -> None:
+        """The caller has its answer: account for it."""
+        if not self._is_relaying or self._relay is None:
+            return  # it is an error, which teaches nothing more
+        self._is_relaying = False
+        record, delivery = self._job.record, self._relay.delivery
         self.outcome = delivery.outcome
         record.outcome = _SAYS_OK if delivery.outcome is _OK else delivery.outcome.value
         record.usage = delivery.usage
         record.content_ns = delivery.content_ns
         self._account(delivery)
 
+    def _cut_short(self, held: Relay) -> None:
+        """The caller left while its answer was passed on."""
+        self._job.record.usage = held.usage
+        if held.has_ended:  # whoever hangs up right after the last word has had it all
+            self.outcome, self._job.record.outcome = _OK, _SAYS_OK
+
     def close(self) -> None:
         """Give back or abort the connection, and settle the charge; harmless when closed."""
         if self.is_closed:
             return
         self.is_closed = True
+        if self._is_relaying and self._relay is not None:
+            self._cut_short(self._relay)
         if self._response is not None and not self._response.complete:
             self._response.abort()
         shells, job, candidate, charge = self._shells, self._job, self.send.candidate, self.send.charge
@@ -219,14 +227,13 @@ class Attempt:
         self._error = _Error(feedback.outcome, body, plain, False)
         return self._job.attempts.failed(self.send.candidate, feedback, response.status) is Next.RELAY
 
-    async def _relay_error(self, error: _Error, status: int, head: list[Header]) -> None:
+    def _relay_error(self, error: _Error, status: int, head: list[Header]) -> Coroutine[Any, Any, None]:
         job = self._job
         job.record.outcome = error.outcome.value
         head, body = cleaned(head, error.body, error.plain, self.send.candidate.key, job.record.dialect)
         if error.is_held and self._relay is not None:
-            await self._relay.release(head, body)
-        else:
-            await job.reply.send(status, head, body)
+            return self._relay.release(head, body)
+        return job.reply.send(status, head, body)
 
     def _account(self, delivery: Delivery) -> None:
         """What a finished answer teaches: the size of tokens, and who owns what it created."""

@@ -110,8 +110,7 @@ class Gateway(Shells):
         """Answer one request, and account for it whatever becomes of it."""
         now_ns = self.clock.now_ns()
         self._count = number = self._count + 1
-        name = f"{self._id_prefix}{number:x}"
-        record = Record(name, now_ns, request.method, request.target)
+        record = Record(self._id_prefix + format(number, "x"), now_ns, request.method, request.target)
         record.number, record.caller = number, request.caller
         self._budget.note_request(now_ns)
         if self.traces is not None:
@@ -137,7 +136,7 @@ class Gateway(Shells):
 
     def _record(self, method: bytes, target: bytes, now_ns: int) -> Record:
         self._count += 1
-        record = Record(f"{self._id_prefix}{self._count:x}", now_ns, method, target)
+        record = Record(self._id_prefix + format(self._count, "x"), now_ns, method, target)
         record.number = self._count
         return record
 
@@ -203,7 +202,8 @@ class Gateway(Shells):
                 attempt = Attempt(self, job, step)
                 try:
                     if await attempt.obtain() is not None:
-                        return await attempt.relay()
+                        await attempt.relay()
+                        return attempt.relayed()
                 finally:
                     attempt.close()
             elif isinstance(step, Send):
@@ -240,6 +240,7 @@ class Gateway(Shells):
             if winner is None:
                 return False
             await winner.relay()
+            winner.relayed()
             return True
         finally:
             for each in made:

@@ -15,6 +15,8 @@ from sidecar.core.record import Record
 from sidecar.core.snapshot import Key
 
 _MILLISECOND = 1_000_000
+_SERVED = b"x-sidecar-attempts: %d\r\nx-sidecar-wait-ms: %d\r\n"
+_AT_ONCE = _SERVED % (1, 0)  # as nearly every answer is
 _HIDDEN = b"[key withheld]"
 _SEALED = (
     "The provider's error is withheld, because it is in a content coding that cannot be read here, and it might repeat "
@@ -39,7 +41,8 @@ def answer_lines(known: Known, record: Record, candidate: Candidate) -> bytes | 
         return None
     waited_ms = record.wait_ns // _MILLISECOND
     if not record.trail and not record.dropped and known.pattern.has_request_id:
-        served = b"x-sidecar-attempts: %d\r\nx-sidecar-wait-ms: %d\r\n" % (record.attempts, waited_ms)
+        is_plain = record.attempts == 1 and not waited_ms
+        served = _AT_ONCE if is_plain else _SERVED % (record.attempts, waited_ms)
         return b"".join((lines, candidate.lines, served))
     served_by = _served_by(record, candidate)
     if not known.pattern.has_request_id:

@@ -8,7 +8,7 @@ never sleeps: it returns the step to take. Backoff: exponential with full jitter
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from sidecar.core.breaker import FAULTS, Breaker
@@ -96,7 +96,7 @@ class Attempts:
     )  # fmt: skip
 
     def __init__(
-        self, hops: Sequence[Keys], size: Size, policy: Policy, budget: RetryBudget, turn: Turn | None = None
+        self, hops: list[Keys], size: Size, policy: Policy, budget: RetryBudget, turn: Turn | None = None
     ) -> None:
         """`turn`: of which conversation it is, where that makes a difference."""
         self._hops = hops

@@ -112,13 +112,16 @@ def error_dialect(snapshot: Snapshot, target: bytes) -> str:
     return entry.native_surface(surface.path.decode("ascii")).error_dialect
 
 
-class _Destination(NamedTuple):
+class _Destination:
     """Where requests with one head and one model go, under one snapshot."""
 
-    snapshot: Snapshot
-    route: Route
-    model: str | None
-    native: NativeSurface | None = None
+    __slots__ = ("model", "native", "route", "snapshot")
+
+    def __init__(self, snapshot: Snapshot, route: Route, model: str | None, native: NativeSurface | None) -> None:
+        self.snapshot: Final = snapshot
+        self.route: Final = route
+        self.model: Final = model
+        self.native: Final = native
 
 
 def _destination(snapshot: Snapshot, heading: Heading, envelope: Envelope) -> _Destination | Refusal:

@@ -42,10 +42,3 @@ NAME = Name()
 
 class Named(Fields, gc=False):
     model: Name = NAME
-
-
-class Plain(Fields, gc=False):
-    model: str | None = None
-
-
-decode_plain = msgspec.json.Decoder(Plain).decode

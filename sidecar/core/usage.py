@@ -43,17 +43,23 @@ def decoded(body: bytes, content_encoding: bytes) -> bytes | None:
 def _usage(answer: Answer) -> Usage | None:
     if answer.usage_metadata is not None:
         return _gemini(answer.usage_metadata)
-    for holder in (answer, answer.x_groq, answer.response, answer.message):
+    said = answer.usage if answer.usage is not None else _elsewhere(answer)
+    return None if said is None else _reported(said)
+
+
+def _elsewhere(answer: Answer) -> Reported | None:
+    for holder in (answer.x_groq, answer.response, answer.message):
         if holder is not None and not isinstance(holder, str) and holder.usage is not None:
-            return _reported(holder.usage)
+            return holder.usage
     return None
 
 
 def _reported(said: Reported) -> Usage | None:
-    if said.prompt_tokens is not None or said.completion_tokens is not None:
+    prompt, completion = said.prompt_tokens, said.completion_tokens
+    if prompt is not None or completion is not None:
         details = said.prompt_tokens_details
         cached = details.cached_tokens if details is not None else said.cached_tokens or said.prompt_cache_hit_tokens
-        return _sum(said.prompt_tokens, said.completion_tokens, said.total_tokens, cached)
+        return _sum(prompt, completion, said.total_tokens, cached)
     if said.input_tokens is None and said.output_tokens is None:
         return None
     if said.cache_read_input_tokens is None and said.cache_creation_input_tokens is None:
@@ -77,5 +83,9 @@ def _gemini(said: Metadata) -> Usage | None:
 
 def _sum(prompt: int | None, output: int | None, total: int | None, cached: int | None) -> Usage:
     """Hidden thinking is in the total alone (providers.md section 11, 14): whatever is not input was put out."""
-    given = max(prompt or 0, 0)
-    return Usage(given, max(output or 0, (total or 0) - given, 0), min(max(cached or 0, 0), given))
+    given = 0 if prompt is None or prompt < 0 else prompt
+    written = 0 if output is None or output < 0 else output
+    if total is not None and total - given > written:
+        written = total - given
+    read = 0 if cached is None or cached < 0 else cached
+    return Usage(given, written, read if read < given else given)
