@@ -144,7 +144,7 @@ class Budget:
 
     def hear_remaining(self, remaining: int, reset: bytes | None, now: int, charge: Charge) -> int:
         """Take in what a header said is left of the limit that is heard again, and when the window is whole, as sent.
-        How much less is left now than we thought."""
+        How much less is left now than we thought, negative where it is more."""
         return self._hear_left(remaining, self._heard_limit, reset, now, charge)
 
     def expire(self, now: int) -> bool:
@@ -214,7 +214,8 @@ class Budget:
     def _hear_left(
         self, remaining: int, limit: int | None, reset: int | bytes | None, now: int, charge: Charge | None
     ) -> int:
-        """Follow what the provider says is left as far as it is believed; how much less that is than we thought."""
+        """Follow what the provider says is left as far as it is believed; how much less that is than we
+        thought, negative where it is more."""
         window = self.window
         ours = window.remaining(now)
         own, since, at_ns = (0, 0, now) if charge is None else self._since(charge)
@@ -232,7 +233,7 @@ class Budget:
             allowed = (remaining if remaining < limit else limit) - max(self.reserved, own + since)
             if allowed > ours:
                 self._follow(allowed, reset, now)
-        return ours - self._ours if ours > self._ours else 0
+        return ours - self._ours
 
     def _follow(self, amount: int, reset: int | bytes | None, now: int) -> None:
         reset_ns = parse_reset(reset, now) if isinstance(reset, bytes) else reset

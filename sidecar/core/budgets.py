@@ -104,6 +104,12 @@ class Look:
         else:
             self.requests -= amount
 
+    def more(self, amount: int, limit: int) -> None:
+        """So much more is left of a limit than was thought: seen at the next look where that is soon, but where there
+        was hardly anything, or it is a thousandth, at once."""
+        if self.room <= 1 or amount > limit >> 10:
+            self.fresh_ns = 0
+
     def renewed(self, budgets: Budgets, now: int) -> int:
         """What is left of the tightest, in thousandths; looked at anew where the last look holds no more."""
         if not self.holds(now):

@@ -62,8 +62,10 @@ class Hearing:
                 return self._hear_anew(dialect, known, now, charge)
             reset = match[ear.reset_at] if ear.reset_at else None
             less = budget.hear_remaining(int(remaining), reset, now, charge)
-            if less:
+            if less > 0:
                 quota.look.less(budget.column, less)
+            elif less:
+                quota.look.more(-less, budget.full_limit)
         if not self._ears:
             quota.learn(read_known(dialect, known, now), now, charge)
 
