@@ -339,7 +339,7 @@ async def test_F2_another_password_in_its_file_is_taken_up(tmp_path, server):
 
 async def test_F3_a_cooldown_stops_the_others(tmp_path, server):
     """One is told to wait: the others, who were not, do not call."""
-    config = configuration(server, "{rpm: 600}")
+    config = configuration(server, "{rpm: 600}", patience="5s")  # less than what is announced
     async with asyncio.timeout(WATCHDOG_S), fleet(tmp_path, config, groq(rpm=600), 2) as found:
         await warm(found)
         first, second = found.members
