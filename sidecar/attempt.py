@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Coroutine
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sidecar.core.affinity import created_ids
 from sidecar.core.answer import answer_headers, answer_lines, cleaned
@@ -31,7 +31,7 @@ from sidecar.relay import Relay
 from sidecar.upstream.response import Response
 
 _OK, _SAYS_OK = Outcome.OK, Outcome.OK.value  # an enum's member costs a look-up through its metaclass
-_draw = random.random
+_draw: Final = random.random
 
 
 class _Error(NamedTuple):

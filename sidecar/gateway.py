@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from typing import Final
 
 from sidecar.attempt import Attempt
 from sidecar.caching import Caching, Sought
@@ -37,10 +38,10 @@ from sidecar.models import ModelDirectory
 from sidecar.upstream.pool import Pool
 from sidecar.waiting import WaitingRoom
 
-_MODELS = Endpoint.MODELS  # an enum's member costs a look-up through its metaclass
-_CLIENT_CLOSED = 499  # nginx's number for a caller that did not wait; it is only ever logged
-_SAYS_OK = Outcome.OK.value
-_draw = random.random
+_MODELS: Final = Endpoint.MODELS  # an enum's member costs a look-up through its metaclass
+_CLIENT_CLOSED: Final = 499  # nginx's number for a caller that did not wait; it is only ever logged
+_SAYS_OK: Final = Outcome.OK.value
+_draw: Final = random.random
 
 Finished = Callable[[Record, int], None]  # a request's record, and when it ended
 Warned = Callable[[str, str], None]  # an event that an operator should know of: its name, and what happened

@@ -7,6 +7,7 @@ core.tally's. Looks for what has happened soon after a failed attempt, and whene
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 
 from sidecar.admin.event import Event
 from sidecar.admin.log import LineLog
@@ -23,9 +24,9 @@ from sidecar.core.tally import Tally
 from sidecar.interfaces import Clock, Timer
 
 # After a failure; what fails comes in swarms, and one look sees all of it
-_SOON_NS = SECOND // 4
+_SOON_NS: Final = SECOND // 4
 # counted from the start, so that a rate sees also the first of them
-_COUNTED = (
+_COUNTED: Final = (
     *("key_benched", "key_back", "target_benched", "target_back", "breaker_opened", "breaker_closed", "limit_learned"),
     *("reloaded", "reload_refused", "accounts_merged", "state_not_saved", "traces_not_sent", "warning"),
 )

@@ -10,7 +10,7 @@ does: the caller has its status then, and a failure before the first content is 
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Final
 
 from sidecar.core.errors import Reason, Refusal, stream_error
 from sidecar.core.feedback import hidden_error
@@ -26,13 +26,13 @@ from sidecar.flowing import Flow
 from sidecar.interfaces import Clock, Reply
 from sidecar.upstream.response import Response
 
-PING = b": ping\n\n"  # a comment, which every reader of events skips (WHATWG HTML, 9.2.6)
+PING: Final = b": ping\n\n"  # a comment, which every reader of events skips (WHATWG HTML, 9.2.6)
 
 # a JSON answer larger than this (a batch of embeddings) is passed on unread: memory stays bounded (E4)
-WHOLE_MAX_BYTES = 4 << 20
+WHOLE_MAX_BYTES: Final = 4 << 20
 
 _OK, _SERVER_ERROR = Outcome.OK, Outcome.SERVER_ERROR  # an enum's member costs a look-up through its metaclass
-_UNDER_WAY = Delivery(Outcome.CLIENT_GONE, False)
+_UNDER_WAY: Final = Delivery(Outcome.CLIENT_GONE, False)
 
 
 class Relay:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from typing import Final
 
 from sidecar.core.backlog import Backlog
 from sidecar.core.breaker import Breaker, State
@@ -20,7 +21,7 @@ from sidecar.core.quota import BLOCKED_NS, Charge, Quota
 from sidecar.interfaces import Clock, Timer
 
 # How many an answer lets go of those who wait for its target's breaker: twice as many each round trip, as TCP begins
-_PER_ANSWER = 2
+_PER_ANSWER: Final = 2
 
 
 class WaitingRoom:

@@ -16,7 +16,7 @@ import msgspec
 from sidecar.admin.event import Event
 
 _MOST_HELD: Final = 64 * 1024  # bytes; beyond, they are written at once
-_encode = msgspec.json.Encoder().encode
+_encode: Final = msgspec.json.Encoder().encode
 
 
 def write_stdout(lines: bytes) -> None:

@@ -20,8 +20,8 @@ from sidecar.core.record import Record
 REQUESTS: Final = 100  # that are remembered
 SECONDS: Final = 120  # of the curves
 _LONGEST: Final = 256  # of a name that a caller chose; so a record holds on to little
-_SHOWN = 128
-_MOST_ERRORS = 2048  # key x target; models are named by callers
+_SHOWN: Final = 128
+_MOST_ERRORS: Final = 2048  # key x target; models are named by callers
 _MILLISECOND: Final = SECOND // 1000
 _OK: Final = Outcome.OK.value
 _CLIENT_GONE: Final = Outcome.CLIENT_GONE.value

@@ -6,6 +6,8 @@ the attempts that failed before, `-dropped`, and `x-request-id` where the provid
 
 from __future__ import annotations
 
+from typing import Final
+
 from sidecar.core.errors import Reason, Refusal, Step, render
 from sidecar.core.headers import header_lines, response_headers
 from sidecar.core.hot_answer import Known
@@ -14,11 +16,11 @@ from sidecar.core.keys import Candidate, header_text
 from sidecar.core.record import Record
 from sidecar.core.snapshot import Key
 
-_MILLISECOND = 1_000_000
-_SERVED = b"x-sidecar-attempts: %d\r\nx-sidecar-wait-ms: %d\r\n"
-_AT_ONCE = _SERVED % (1, 0)  # as nearly every answer is
-_HIDDEN = b"[key withheld]"
-_SEALED = (
+_MILLISECOND: Final = 1_000_000
+_SERVED: Final = b"x-sidecar-attempts: %d\r\nx-sidecar-wait-ms: %d\r\n"
+_AT_ONCE: Final = _SERVED % (1, 0)  # as nearly every answer is
+_HIDDEN: Final = b"[key withheld]"
+_SEALED: Final = (
     "The provider's error is withheld, because it is in a content coding that cannot be read here, and it might repeat "
     "the operator's key; ask with `accept-encoding: gzip` or `identity` to see it."
 )

@@ -22,7 +22,7 @@ from sidecar.core.outcomes import Feedback, Outcome
 from sidecar.core.quota import Charge, Quota
 from sidecar.core.retry_budget import RetryBudget
 
-_OK = Outcome.OK  # an enum's member costs a look-up through its metaclass
+_OK: Final = Outcome.OK  # an enum's member costs a look-up through its metaclass
 
 
 class Send:

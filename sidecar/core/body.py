@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
+from typing import Final
 
 import msgspec
 
@@ -32,8 +33,8 @@ from sidecar.core.spans import (
 )
 
 # how far from the end `model` is looked for before the body is read from its start: SDKs write it after `messages`
-_TAIL_BYTES = 1 << 16
-_MESSAGES = "messages"
+_TAIL_BYTES: Final = 1 << 16
+_MESSAGES: Final = "messages"
 
 
 class _Seen(Exception):

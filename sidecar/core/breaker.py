@@ -11,7 +11,7 @@ quotas, keys and chains. Pattern: M. Nygard, "Release It!", 5.2; standard names 
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sidecar.core.limits import SECOND
 from sidecar.core.outcomes import Outcome
@@ -19,7 +19,7 @@ from sidecar.core.outcomes import Outcome
 if TYPE_CHECKING:
     from sidecar.core.budget import Charge
 
-FAULTS = frozenset(
+FAULTS: Final = frozenset(
     {
         Outcome.SERVER_ERROR,
         Outcome.BUSY,
@@ -30,15 +30,15 @@ FAULTS = frozenset(
         Outcome.BROKEN,
     }
 )
-IN_A_ROW = 5  # fewer are a blip: a deploy of the provider, one bad machine behind its balancer
-WINDOW_NS = 30 * SECOND  # of the share: it begins with a failure
-WINDOW_LEAST = 20  # verdicts; of fewer, a share says nothing
+IN_A_ROW: Final = 5  # fewer are a blip: a deploy of the provider, one bad machine behind its balancer
+WINDOW_NS: Final = 30 * SECOND  # of the share: it begins with a failure
+WINDOW_LEAST: Final = 20  # verdicts; of fewer, a share says nothing
 # Answers that another target, asked beside this one, gave first. Slow is not broken, so it takes more of them, and one
 # answer in time begins the row anew.
-OVERTAKEN_IN_A_ROW = 10
+OVERTAKEN_IN_A_ROW: Final = 10
 OPEN_NS = SECOND  # at first: about what a restart behind a balancer takes
 # Not above wait.max by default (20 s): a caller whose only target this is is held until it may be tried, not refused.
-OPEN_MOST_NS = 15 * SECOND
+OPEN_MOST_NS: Final = 15 * SECOND
 PROBE_NS = SECOND  # how long a first probe keeps others away; longer for each one that follows without a verdict
 
 
@@ -62,9 +62,9 @@ class Event(enum.Enum):
 
 
 _CLOSED, _OPEN, _HALF_OPEN = State  # an enum's member costs a look-up through its metaclass
-_OK = Outcome.OK
+_OK: Final = Outcome.OK
 
-TRANSITIONS = {
+TRANSITIONS: Final = {
     (_CLOSED, Event.FAILED): _CLOSED,
     (_CLOSED, Event.TRIPPED): _OPEN,
     (_CLOSED, Event.CALLED): _CLOSED,

@@ -7,7 +7,7 @@ the provider's own count is believed. Refuses to know the other limits of the sa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sidecar.core.durations import parse_reset
 from sidecar.core.leased_window import make_window as make
@@ -15,10 +15,10 @@ from sidecar.core.limits import DAY, MINUTE, Axis, ChargeRule, Cost, Reading, So
 from sidecar.core.windows import Calendar
 
 HEARD_FOR_NS = DAY  # what was heard once and never again is dropped, so that no wrong limit lasts
-_HEADER = Source.HEADER  # an enum's member costs a look-up through its metaclass
-_NOTED_NS = HEARD_FOR_NS - MINUTE  # what is heard again is noted once a minute
+_HEADER: Final = Source.HEADER  # an enum's member costs a look-up through its metaclass
+_NOTED_NS: Final = HEARD_FOR_NS - MINUTE  # what is heard again is noted once a minute
 # later than any instant, and the largest number that is no object when compiled; see also quota.BLOCKED_NS
-FOREVER_NS = 2**62 - 1
+FOREVER_NS: Final = 2**62 - 1
 
 
 class LimitSpec(NamedTuple):

@@ -6,10 +6,12 @@ each when the configuration changes. Refuses to know admission and requests in f
 
 from __future__ import annotations
 
+from typing import Final
+
 from sidecar.core.budget import FOREVER_NS, Budget, LimitSpec, QuotaSpec
 from sidecar.core.limits import Cost, Reading
 
-_MAX_WINDOWS = 16  # headers are input: no provider has more
+_MAX_WINDOWS: Final = 16  # headers are input: no provider has more
 
 Budgets = tuple[Budget, ...]
 

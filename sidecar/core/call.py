@@ -26,10 +26,10 @@ from sidecar.core.tokens import kind, text_bytes
 from sidecar.core.units import format_size
 
 # names and paths at all providers stay far below; what is kept by model stays bounded (E1)
-_MODEL_CHARS = 512
+_MODEL_CHARS: Final = 512
 
 # compressed speech is 4 to 16 kB a second; the smaller figure would charge a short clip as a long one
-_AUDIO_BYTES_PER_SECOND = 16_000
+_AUDIO_BYTES_PER_SECOND: Final = 16_000
 
 
 class Call:
@@ -188,4 +188,4 @@ def _size(content: bytes, envelope: Envelope, heading: Heading) -> Size:
     return Size(text_bytes(content), envelope.declared_output, envelope.n, 0, kind(content))
 
 
-_NO_SIZE = Size(0, None, 1, 0)
+_NO_SIZE: Final = Size(0, None, 1, 0)

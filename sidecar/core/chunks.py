@@ -8,13 +8,14 @@ is no chunk at all) is not for here: whoever asks has a parser for it. Knows not
 from __future__ import annotations
 
 import re
+from typing import Final
 
 # one read is a few hundred KiB at most; no zero in front, so that the last chunk is never taken for one of these
-_SIZE = re.compile(rb"([1-9a-fA-F][0-9a-fA-F]{0,6})\r\n")
-_FRAMING = 4  # bytes of two line ends
+_SIZE: Final = re.compile(rb"([1-9a-fA-F][0-9a-fA-F]{0,6})\r\n")
+_FRAMING: Final = 4  # bytes of two line ends
 # How a whole chunk begins that is so many bytes long with its framing. Where no chunk has that length, it is a line
 # longer than any of them, with which none begins.
-SIZE_LINES = [b"\n" * 2048] * 2048
+SIZE_LINES: Final = [b"\n" * 2048] * 2048
 for _size in range(1, 2048 - _FRAMING - 3):
     SIZE_LINES[_size + _FRAMING + len(f"{_size:x}")] = b"%x\r\n" % _size
 

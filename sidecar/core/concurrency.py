@@ -9,19 +9,21 @@ windows and cooldowns (quota.py).
 
 from __future__ import annotations
 
+from typing import Final
+
 from sidecar.core.limits import MINUTE, SECOND
 
-UNBOUNDED = 2**62 - 1  # where no cap is known
+UNBOUNDED: Final = 2**62 - 1  # where no cap is known
 
 # A documented cap is trusted so far at the start: hidden ones (39 of the documented 500, acceptance A20) are higher,
 # and an application seldom sends more in its first second
-_START = 16
-_STEP = 16  # one part in so many is tried more, or given up
+_START: Final = 16
+_STEP: Final = 16  # one part in so many is tried more, or given up
 # Providers refuse at the door, within a round trip: who is not refused by then was let in, however long it takes
 _PROVEN_NS = SECOND
 # The level that was refused is tried once more soon, for the refusal may have been of a passing state; then at most
 # once in ten minutes (A20), with one to spare
-_AGAIN_NS = (15 * SECOND, 11 * MINUTE)
+_AGAIN_NS: Final = (15 * SECOND, 11 * MINUTE)
 
 
 class Permits:

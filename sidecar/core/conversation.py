@@ -8,23 +8,26 @@ as providers' caches do. Decides nothing about keys: `keys.py` follows it only a
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from sidecar.core.limits import MINUTE
 
-_REMEMBERED_NS = 5 * MINUTE
-_CAPACITY = 10_000  # about 200 bytes each
-_SEARCHED_BYTES = 1 << 20
-_HEAD_BYTES = 512  # up to the end of what counts: the end of the system prompt, and the user's first words
+_REMEMBERED_NS: Final = 5 * MINUTE
+_CAPACITY: Final = 10_000  # about 200 bytes each
+_SEARCHED_BYTES: Final = 1 << 20
+_HEAD_BYTES: Final = 512  # up to the end of what counts: the end of the system prompt, and the user's first words
 # the first text of the first message of a user, as clients write it: the role, then its content, whole or in parts
-_USER = re.compile(
+_USER: Final = re.compile(
     rb'"user"\s*,\s*"content"\s*:\s*(?:\[\s*\{[^\]"]*"type"\s*:\s*"text"\s*,\s*"text"\s*:\s*)?"[^"\\]{0,256}'
 )
 
-_ROLE = b'"user"'
-_PLAIN = b'"user","content":"'
-_WORDS = 256  # bytes of them that count
-_ANSWER = b'"assistant"'
-_NEAR_BYTES = 4096  # from the first words, and from the end: in between are long texts, which take long to search
+_ROLE: Final = b'"user"'
+_PLAIN: Final = b'"user","content":"'
+_WORDS: Final = 256  # bytes of them that count
+_ANSWER: Final = b'"assistant"'
+_NEAR_BYTES: Final = (
+    4096  # from the first words, and from the end: in between are long texts, which take long to search
+)
 
 
 Turn = tuple[int, bool]

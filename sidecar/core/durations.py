@@ -11,22 +11,23 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_tz
+from typing import Final
 
 from sidecar.core.http import Header
 from sidecar.core.limits import DAY, HOUR, MINUTE, SECOND
 
-MILLISECOND = 1_000_000
+MILLISECOND: Final = 1_000_000
 
 # Longer is garbage: the longest window any provider has is a calendar month, a spending year the longest conceivable.
-LONGEST_NS = 366 * DAY
+LONGEST_NS: Final = 366 * DAY
 
-_LONGEST_TEXT = 64  # the longest real value is an RFC 3339 time with nanoseconds and offset, 35 characters
+_LONGEST_TEXT: Final = 64  # the longest real value is an RFC 3339 time with nanoseconds and offset, 35 characters
 
 # A bare number above these is a point in time: 1e9 s of waiting would be 31 years, and 1e9 s of Unix time was 2001.
-_EPOCH_SECONDS = 1_000_000_000
-_EPOCH_MILLISECONDS = 1_000_000_000_000
+_EPOCH_SECONDS: Final = 1_000_000_000
+_EPOCH_MILLISECONDS: Final = 1_000_000_000_000
 
-_UNITS = {
+_UNITS: Final = {
     "ns": 1,
     "us": 1_000,
     "\u00b5s": 1_000,  # micro sign, what Go prints
@@ -36,20 +37,20 @@ _UNITS = {
     "m": MINUTE,
     "h": HOUR,
 }
-_GO_PART = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|\u00b5s|\u03bcs|ms|s|m|h)"
-_GO = re.compile(f"(?:{_GO_PART})+")
-_GO_PARTS = re.compile(r"([0-9]*)\.?([0-9]*)([^0-9.]+)")
+_GO_PART: Final = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|\u00b5s|\u03bcs|ms|s|m|h)"
+_GO: Final = re.compile(f"(?:{_GO_PART})+")
+_GO_PARTS: Final = re.compile(r"([0-9]*)\.?([0-9]*)([^0-9.]+)")
 # what a busy provider sends most: whole minutes and seconds with up to nine decimals
-_CLOCK = re.compile(r"(?:([0-9]{1,5})m)?([0-9]{1,6})(?:\.([0-9]{1,9}))?s")
-_MILLIS = 11  # bytes at most of whole milliseconds, the next most
-_NUMBER = re.compile(r"([0-9]+)(?:\.([0-9]*))?(?:[eE]([+-]?[0-9]{1,3}))?")
-_HTTP_DATE = re.compile(
+_CLOCK: Final = re.compile(r"(?:([0-9]{1,5})m)?([0-9]{1,6})(?:\.([0-9]{1,9}))?s")
+_MILLIS: Final = 11  # bytes at most of whole milliseconds, the next most
+_NUMBER: Final = re.compile(r"([0-9]+)(?:\.([0-9]*))?(?:[eE]([+-]?[0-9]{1,3}))?")
+_HTTP_DATE: Final = re.compile(
     r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT"
     r"|[A-Z][a-z]{5,8}, [0-9]{2}-[A-Z][a-z]{2}-[0-9]{2} [0-9:]{8} GMT"
     r"|[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} [0-9]{4}"
 )
-_RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:]{5,8}(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:?[0-9]{2})")
-_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RFC3339: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:]{5,8}(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:?[0-9]{2})")
+_UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_reset(value: str | bytes, now_ns: int) -> int | None:
@@ -163,22 +164,22 @@ def _date(text: str, now_ns: int) -> int | None:
 
 
 # What introduces a wait in the recorded texts, at most forty characters before its first digit.
-_CUE = r"\b(?:again|retry|retrying|wait|resets?|available|access)\b"
-_AMOUNT = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
-_WORD = r"(?:milliseconds?|msecs?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d)\b"
-_WORDED = re.compile(rf"({_AMOUNT}) ?({_WORD})", re.IGNORECASE | re.ASCII)
-_PHRASE = re.compile(
+_CUE: Final = r"\b(?:again|retry|retrying|wait|resets?|available|access)\b"
+_AMOUNT: Final = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
+_WORD: Final = r"(?:milliseconds?|msecs?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d)\b"
+_WORDED: Final = re.compile(rf"({_AMOUNT}) ?({_WORD})", re.IGNORECASE | re.ASCII)
+_PHRASE: Final = re.compile(
     rf"{_CUE}[^0-9]{{0,40}}?"
     rf"(?:((?:{_AMOUNT} ?{_WORD}(?:,? (?:and )?)?){{1,4}})|((?:{_GO_PART}){{1,6}})(?![A-Za-z0-9]))",
     re.IGNORECASE | re.ASCII,
 )
-_DATED_PHRASE = re.compile(
+_DATED_PHRASE: Final = re.compile(
     rf"{_CUE}[^0-9]{{0,40}}?"
     r"(?:([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[T ]| at )([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?)"
     r" ?(Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2})\b"
     r"|([A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT))"
 )
-_WORD_UNITS = {"d": DAY, "h": HOUR, "m": MINUTE, "s": SECOND}
+_WORD_UNITS: Final = {"d": DAY, "h": HOUR, "m": MINUTE, "s": SECOND}
 
 
 def _worded(run: str) -> int:

@@ -19,13 +19,13 @@ from sidecar.core.limits import SECOND
 from sidecar.core.units import format_size
 
 _RETRY_AFTER_NS = SECOND  # places come free many times a second; sooner would be a herd
-_MATTERS = frozenset({b"host", b"origin", b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
-_BEARER = b"bearer "
+_MATTERS: Final = frozenset({b"host", b"origin", b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
+_BEARER: Final = b"bearer "
 # An IP address cannot be rebound, so a page can only hold one as its own name if we served that page.
-_SAFE_HOST = re.compile(
+_SAFE_HOST: Final = re.compile(
     rb"(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-f:.]+\]|(?:[a-z0-9-]{1,63}\.){0,8}localhost\.?)(?::\d{1,5})?", re.IGNORECASE
 )
-_NAME = re.compile(rb"([^:\[\]@/\s]+?)\.?(?::\d{1,5})?")
+_NAME: Final = re.compile(rb"([^:\[\]@/\s]+?)\.?(?::\d{1,5})?")
 
 
 class Rules(NamedTuple):
@@ -212,16 +212,16 @@ def _overloaded(message: str) -> Refusal:
     return Refusal(Reason.OVERLOADED, message, _RETRY_AFTER_NS)
 
 
-_FORBIDDEN_HOST = Refusal(
+_FORBIDDEN_HOST: Final = Refusal(
     Reason.FORBIDDEN_HOST,
     "the Host header names neither loopback nor an IP address; if that name is meant to reach this proxy, "
     "list it in auth.hosts",
 )
-_FORBIDDEN_ORIGIN = Refusal(
+_FORBIDDEN_ORIGIN: Final = Refusal(
     Reason.FORBIDDEN_ORIGIN,
     "the request comes from a web page whose origin may not call this proxy; if it is yours, list it in auth.origins",
 )
-_UNAUTHORIZED = Refusal(
+_UNAUTHORIZED: Final = Refusal(
     Reason.UNAUTHORIZED,
     "this proxy asks for one of its own tokens (auth.tokens), sent as `Authorization: Bearer`, `x-api-key`, `api-key` "
     "or `x-goog-api-key`; none of the request's is one",

@@ -15,9 +15,9 @@ from sidecar.core.envelope_shapes import NAME, Fields, Name, Named, Object
 from sidecar.core.errors import Reason, Refusal
 from sidecar.core.outline import outline
 
-MODEL = b'"model"'
+MODEL: Final = b'"model"'
 # bad UTF-8 is an error of its own (acceptance C16), too deep a nesting another
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Envelope:
@@ -60,8 +60,8 @@ class Envelope:
         return self.model, self.stream, limits, self.include_usage, self.store, self.references
 
 
-_EMPTY = Envelope()
-_DUPLICATE = Refusal(Reason.MODEL_DUPLICATE, "The body names 'model' more than once.", param="model")
+_EMPTY: Final = Envelope()
+_DUPLICATE: Final = Refusal(Reason.MODEL_DUPLICATE, "The body names 'model' more than once.", param="model")
 
 
 class _Reader:
@@ -79,7 +79,7 @@ class _Reader:
         return NAME
 
 
-_reader = _Reader()
+_reader: Final = _Reader()
 
 
 def peek(body: bytes) -> Envelope | Refusal:

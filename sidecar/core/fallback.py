@@ -10,7 +10,7 @@ next one is (acceptance B10).
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sidecar.core.errors import Reason
 from sidecar.core.outcomes import Outcome
@@ -47,7 +47,7 @@ class Rule(NamedTuple):
     relays_alone: bool = False
 
 
-RULES = {
+RULES: Final = {
     Outcome.OK: Rule(Blame.NOBODY, Next.RELAY, False, Reason.INTERNAL),
     Outcome.RATE_LIMITED: Rule(Blame.NOBODY, Next.KEY, False, Reason.RATE_LIMITED),
     Outcome.CONCURRENCY: Rule(Blame.NOBODY, Next.KEY, False, Reason.RATE_LIMITED),

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sidecar.core.errors import Reason, Refusal
 from sidecar.core.http import Header
 from sidecar.core.limits import SECOND
 from sidecar.core.units import DURATION_GRAMMAR, parse_duration
 
-_HOP_BY_HOP = frozenset(
+_HOP_BY_HOP: Final = frozenset(
     {
         b"connection",
         b"http2-settings",
@@ -31,29 +31,29 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-_CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cookie", b"cookie2"})
+_CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cookie", b"cookie2"})
 # the operator's account is the key's own, not the caller's
-_ACCOUNT = frozenset({b"openai-organization", b"openai-project"})
+_ACCOUNT: Final = frozenset({b"openai-organization", b"openai-project"})
 # `cache-control` speaks to the cache here (design section 3)
-_OURS = frozenset(
+_OURS: Final = frozenset(
     {b"cache-control", b"x-sidecar-cache", b"x-sidecar-fallback", b"x-sidecar-max-wait", b"x-sidecar-key"}
 )
 _REQUEST = _HOP_BY_HOP | _CREDENTIALS | _ACCOUNT | _OURS | {b"host", b"content-length", b"expect"}
 _RESPONSE = _HOP_BY_HOP | {b"content-length", b"set-cookie", b"set-cookie2", b"alt-svc", b"strict-transport-security"}
-_DROPPED_PREFIXES = (b"x-sidecar-", b"proxy-")
+_DROPPED_PREFIXES: Final = (b"x-sidecar-", b"proxy-")
 # names that `Connection` holds without naming a header of this message
-_PLAIN_CONNECTION = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close", b""})
+_PLAIN_CONNECTION: Final = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close", b""})
 
 # a body of length 0 is announced where the method gives it a meaning (RFC 9110, 8.6)
-_WITH_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
+_WITH_BODY: Final = frozenset({b"POST", b"PUT", b"PATCH"})
 
-_CACHE = frozenset({"on", "off", "refresh"})
-_MAX_AGE = re.compile(r'max-age="?([0-9]{1,9})"?')
+_CACHE: Final = frozenset({"on", "off", "refresh"})
+_MAX_AGE: Final = re.compile(r'max-age="?([0-9]{1,9})"?')
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_LINE = re.compile(_TOKEN + rb": [^\r\n\0]*+\r\n")
-_LINES = re.compile(rb"(?:" + _LINE.pattern + rb")*+")
-_REQUEST_LINE = re.compile(_TOKEN + rb" /[!-~]*+ HTTP/1\.1\r\nhost: [!-~]++\r\n")
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_LINE: Final = re.compile(_TOKEN + rb": [^\r\n\0]*+\r\n")
+_LINES: Final = re.compile(rb"(?:" + _LINE.pattern + rb")*+")
+_REQUEST_LINE: Final = re.compile(_TOKEN + rb" /[!-~]*+ HTTP/1\.1\r\nhost: [!-~]++\r\n")
 
 
 class Controls(NamedTuple):
@@ -72,7 +72,7 @@ class Controls(NamedTuple):
     cache: str | None = None
 
 
-_NO_WISHES = Controls()
+_NO_WISHES: Final = Controls()
 
 
 def request_headers(headers: list[Header], credentials: Collection[bytes] = ()) -> list[Header]:

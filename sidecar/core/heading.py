@@ -6,6 +6,8 @@ providers: where a request goes, and which of its headers would speak for the op
 
 from __future__ import annotations
 
+from typing import Final
+
 from sidecar.core.affinity import may_create, path_ids
 from sidecar.core.errors import Refusal
 from sidecar.core.headers import Controls, controls
@@ -13,8 +15,8 @@ from sidecar.core.http import Header, Request, find
 from sidecar.core.paths import Surface, resolve
 from sidecar.core.snapshot import Target
 
-_MOST_MODELS = 32  # that are asked for with one head; those in use are found again at once
-_MOST_OPENINGS = 32  # targets that one head meets, in the two ways it may be sent there
+_MOST_MODELS: Final = 32  # that are asked for with one head; those in use are found again at once
+_MOST_OPENINGS: Final = 32  # targets that one head meets, in the two ways it may be sent there
 
 
 class Heading:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from sidecar.core.breaker import Breaker
 from sidecar.core.outcomes import Outcome
 
-FOREVER_NS = 2**62 - 1  # until the configuration changes
+FOREVER_NS: Final = 2**62 - 1  # until the configuration changes
 # models are named by callers: of those that nobody configured, so many standings are kept (E1)
-_MAX_PASSING = 4096
-_LOOKS = 8  # standings looked at for each newcomer, so that the cost of one does not grow with the map
+_MAX_PASSING: Final = 4096
+_LOOKS: Final = 8  # standings looked at for each newcomer, so that the cost of one does not grow with the map
 
 
 class Bar(Protocol):

@@ -6,7 +6,7 @@ the readings that every head can be turned into. Refuses to know what the quota 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sidecar.core import budgets as sets
 from sidecar.core.budget import Budget, Charge
@@ -17,8 +17,8 @@ from sidecar.core.ratelimit_headers import Gauge, plan_of, read_known
 if TYPE_CHECKING:
     from sidecar.core.quota import Quota
 
-_HEADER = Source.HEADER  # an enum's member costs a look-up through its metaclass
-_MOST_DIGITS = 15  # a count with more is not one
+_HEADER: Final = Source.HEADER  # an enum's member costs a look-up through its metaclass
+_MOST_DIGITS: Final = 15  # a count with more is not one
 
 
 class _Ear:

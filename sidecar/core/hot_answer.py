@@ -14,17 +14,17 @@ from typing import Final
 from sidecar.core.headers import is_withheld
 from sidecar.core.http import Header
 
-_MAX_HEAD_BYTES = 8 * 1024  # providers behind the largest CDN send 2 KiB
-_MAX_PATTERNS = 8  # of one origin: its surfaces, with and without a cookie, plain and packed
-_MOST_MADE = 256  # whoever sends other names each time is read the long way
-_STATUS = re.compile(rb"HTTP/1\.1 200 [ -~]*")
-_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[\t ]*+([\t -~\x80-\xff]*+)")
-_VALUE = rb"[\t ]*+([\t -~\x80-\xff]*+)\r\n"
-_LENGTH = rb"[\t ]*+([0-9]{1,15}+)[\t ]*+\r\n"  # one that is to be believed
-_UNSEEN = rb"[\t -~\x80-\xff]*+\r\n"
+_MAX_HEAD_BYTES: Final = 8 * 1024  # providers behind the largest CDN send 2 KiB
+_MAX_PATTERNS: Final = 8  # of one origin: its surfaces, with and without a cookie, plain and packed
+_MOST_MADE: Final = 256  # whoever sends other names each time is read the long way
+_STATUS: Final = re.compile(rb"HTTP/1\.1 200 [ -~]*")
+_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[\t ]*+([\t -~\x80-\xff]*+)")
+_VALUE: Final = rb"[\t ]*+([\t -~\x80-\xff]*+)\r\n"
+_LENGTH: Final = rb"[\t ]*+([0-9]{1,15}+)[\t ]*+\r\n"  # one that is to be believed
+_UNSEEN: Final = rb"[\t -~\x80-\xff]*+\r\n"
 # the same in every answer of the pattern: they decide how the body is to be read
-_FIXED = frozenset({b"content-type", b"content-encoding", b"connection"})
-_ODD = frozenset({b"trailer", b"upgrade"})
+_FIXED: Final = frozenset({b"content-type", b"content-encoding", b"connection"})
+_ODD: Final = frozenset({b"trailer", b"upgrade"})
 
 
 class Pattern:

@@ -15,22 +15,24 @@ from typing import Final
 from sidecar.core.http import Header, Notes
 
 # SDKs send 2 KiB. Half of what the general lane takes, so that no way of counting makes such a head too large there.
-MAX_HOT_HEAD_BYTES = 32 * 1024
-_METHODS = frozenset({b"GET", b"POST", b"PUT", b"DELETE", b"PATCH", b"HEAD", b"OPTIONS"})
-_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"  # RFC 9110, 5.6.2
-_TEXT = b"\t" + bytes(range(0x20, 0x7F))
+MAX_HOT_HEAD_BYTES: Final = 32 * 1024
+_METHODS: Final = frozenset({b"GET", b"POST", b"PUT", b"DELETE", b"PATCH", b"HEAD", b"OPTIONS"})
+_TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"  # RFC 9110, 5.6.2
+_TEXT: Final = b"\t" + bytes(range(0x20, 0x7F))
 # Framing, or meaning to the connection, beyond what is read here; llhttp takes proxy-connection for connection.
-_ODD_NAMES = frozenset({b"", b"transfer-encoding", b"expect", b"upgrade", b"proxy-connection", b"sec-websocket-key1"})
-_KEEPS_ALIVE = {None: True, b"keep-alive": True, b"close": False}
+_ODD_NAMES: Final = frozenset(
+    {b"", b"transfer-encoding", b"expect", b"upgrade", b"proxy-connection", b"sec-websocket-key1"}
+)
+_KEEPS_ALIVE: Final = {None: True, b"keep-alive": True, b"close": False}
 _MAX_LENGTH_DIGITS: Final = 10
 _ZERO: Final = 0x30
 _NINE: Final = 0x39
 END: Final = b"\r\n\r\n"  # of every head
-_MAX_PATTERNS = 64  # applications have a few; tenants of one application one each
-_MAX_PATTERN_BYTES = 4 * 1024  # of a head; what is made of it is a few times as large
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*", re.IGNORECASE)
+_MAX_PATTERNS: Final = 64  # applications have a few; tenants of one application one each
+_MAX_PATTERN_BYTES: Final = 4 * 1024  # of a head; what is made of it is a few times as large
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*", re.IGNORECASE)
 # The last line of a head that is on its way: a name, perhaps its value, perhaps the first half of the line's end.
-_BEGUN_LINE = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::[\t -~]*)?)?\r?")
+_BEGUN_LINE: Final = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::[\t -~]*)?)?\r?")
 
 
 class HotHead:

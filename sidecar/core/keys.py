@@ -23,11 +23,11 @@ from sidecar.core.tokens import Calibration, Kind, SizedRequest, cost
 
 __all__ = ["Candidate", "Keys", "Outlook", "Shared", "Size", "header_text", "is_timed"]
 
-_COMPARED = 16
+_COMPARED: Final = 16
 # A conversation stays with its key while that has at least this part of the best one's headroom: a prompt cache is
 # worth more than balance, until the key is nearly spent
-_LOYAL = 4
-_PROSE = Kind.PROSE  # what is learned of a target as a whole is kept there
+_LOYAL: Final = 4
+_PROSE: Final = Kind.PROSE  # what is learned of a target as a whole is kept there
 _DECLARED, _PROMPT_ALONE = ChargeRule("declared"), ChargeRule("none")
 
 

@@ -8,16 +8,17 @@ windows, and who asks.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from sidecar.core.limits import HOUR, SECOND
 from sidecar.core.sliding import SlidingWindow
 from sidecar.core.window import Window
 from sidecar.core.windows import Calendar, make
 
-PREFIX = "leased_"  # before the name of an algorithm
-_ASK_AGAIN_NS = SECOND // 20  # when the ledger has not said when more can be had: as long as an answer may take
-_MARGIN = (9, 10)  # of a limit is divided when nobody counts for all
-_REFUNDS = 16  # apart in one call; more are given back as if all were as old as the oldest
+PREFIX: Final = "leased_"  # before the name of an algorithm
+_ASK_AGAIN_NS: Final = SECOND // 20  # when the ledger has not said when more can be had: as long as an answer may take
+_MARGIN: Final = (9, 10)  # of a limit is divided when nobody counts for all
+_REFUNDS: Final = 16  # apart in one call; more are given back as if all were as old as the oldest
 
 
 class Term:

@@ -15,10 +15,10 @@ from typing import Final
 from sidecar.core.chunks import SIZE_LINES
 
 _QUOTE, _BACKSLASH, _LF, _CR = b'"\\\n\r'  # as numbers: to look for bytes in bytes costs ten times as much
-_MAX_BYTES = 4096  # of an event that is kept as a pattern
+_MAX_BYTES: Final = 4096  # of an event that is kept as a pattern
 # A quote before a letter opens a string, so this is a member of the event and never a part of some text: there, each
 # quote would have a backslash before it.
-_TEXT = re.compile(rb'"(?:content|reasoning|reasoning_content|text)":"([^"\\\r\n]*+)"')
+_TEXT: Final = re.compile(rb'"(?:content|reasoning|reasoning_content|text)":"([^"\\\r\n]*+)"')
 
 
 class Likeness:

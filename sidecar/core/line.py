@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sidecar.core.backlog import Backlog, Least, least
 from sidecar.core.limits import Cost
@@ -20,7 +20,7 @@ from sidecar.core.limits import Cost
 if TYPE_CHECKING:
     from sidecar.core.quota import Charge, Quota
 
-_SLACK = 16  # entries of tickets long gone that a line may hold beside as many as still wait
+_SLACK: Final = 16  # entries of tickets long gone that a line may hold beside as many as still wait
 
 
 class Place:

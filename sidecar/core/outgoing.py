@@ -21,8 +21,8 @@ from sidecar.core.rejections import AS_IT_IS, Fit
 from sidecar.core.snapshot import Target
 from sidecar.core.usage_strip import asking
 
-_STREAMING = (Endpoint.CHAT, Endpoint.COMPLETIONS)  # whose usage comes on request
-_OPTIONS = "stream_options"
+_STREAMING: Final = (Endpoint.CHAT, Endpoint.COMPLETIONS)  # whose usage comes on request
+_OPTIONS: Final = "stream_options"
 
 
 class Outgoing:

@@ -7,16 +7,18 @@ values of that. What stands inside of a long string is the provider's to judge (
 
 from __future__ import annotations
 
-LONG_BYTES = 1024  # strings beyond these lose what they say
+from typing import Final
 
-_FROM_BYTES = 16 * 1024  # of smaller texts a decoder is as fast
-_QUOTE = b'"'
-_BACKSLASH = 0x5C
+LONG_BYTES: Final = 1024  # strings beyond these lose what they say
+
+_FROM_BYTES: Final = 16 * 1024  # of smaller texts a decoder is as fast
+_QUOTE: Final = b'"'
+_BACKSLASH: Final = 0x5C
 # Strings that are looked at: so many at once, and one more for each 2 KiB behind us. A text that has more of them is
 # left to a decoder from there on: it takes a tenth of the time for each.
-_STRINGS = 24
-_STRING_SHIFT = 11
-_MAX_BACKSLASHES = 64  # in a row
+_STRINGS: Final = 24
+_STRING_SHIFT: Final = 11
+_MAX_BACKSLASHES: Final = 64  # in a row
 
 
 def outline(text: bytes) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from sidecar.core.errors import Reason, Refusal
@@ -53,8 +53,8 @@ class Surface(NamedTuple):
     model: str | None = None
 
 
-_PREFIXES = (b"/v1", b"/openai/v1")  # the second is what the groq SDK appends
-_POST_ONLY = {
+_PREFIXES: Final = (b"/v1", b"/openai/v1")  # the second is what the groq SDK appends
+_POST_ONLY: Final = {
     b"/completions": Endpoint.COMPLETIONS,
     b"/embeddings": Endpoint.EMBEDDINGS,
     b"/responses": Endpoint.RESPONSES,
@@ -63,22 +63,22 @@ _POST_ONLY = {
     b"/audio/speech": Endpoint.SPEECH,
 }
 # these also list what is stored: GET there is another endpoint
-_POST_OR_GET = {b"/chat/completions": Endpoint.CHAT}
-_MODEL_BOUND = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS, Endpoint.RESPONSES})
+_POST_OR_GET: Final = {b"/chat/completions": Endpoint.CHAT}
+_MODEL_BOUND: Final = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS, Endpoint.RESPONSES})
 
 # what nearly every request asks for is known before it comes
-_HOT = {
+_HOT: Final = {
     prefix + path: Surface(Kind.OPENAI, path, endpoint=endpoint)
     for prefix in _PREFIXES
     for path, endpoint in (_POST_ONLY | _POST_OR_GET).items()
 }
 
-_TARGET = re.compile(rb"(/[!-\"$->@-~]*+)(\?[!-\"$-~]*+)?")  # visible ASCII, no fragment
-_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_CONTROL = re.compile(rb"[\0-\x1f\x7f]")
-_PROVIDER = re.compile(rb"/p/([0-9A-Za-z][0-9A-Za-z._-]*+)(/.*+)")
+_TARGET: Final = re.compile(rb"(/[!-\"$->@-~]*+)(\?[!-\"$-~]*+)?")  # visible ASCII, no fragment
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_CONTROL: Final = re.compile(rb"[\0-\x1f\x7f]")
+_PROVIDER: Final = re.compile(rb"/p/([0-9A-Za-z][0-9A-Za-z._-]*+)(/.*+)")
 
-_WHERE = (
+_WHERE: Final = (
     "the OpenAI API is served below /v1/ (also /openai/v1/), each provider's own API below /p/{provider}/; "
     "a base URL for an SDK ends in /v1"
 )

@@ -11,7 +11,7 @@ whose remaining exceeds its limit and whose unit is a second (recorded): it woul
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sidecar.core.durations import MILLISECOND, parse_reset
 from sidecar.core.hot_answer import Known, Pattern
@@ -19,12 +19,12 @@ from sidecar.core.http import Header
 from sidecar.core.ietf_ratelimit import read_fields
 from sidecar.core.limits import DAY, HOUR, MINUTE, SECOND, Axis, Reading, Source
 
-_MONTH = 31 * DAY  # a sliding window of the longest month admits no more than any calendar month does
+_MONTH: Final = 31 * DAY  # a sliding window of the longest month admits no more than any calendar month does
 
 _LIMIT, _REMAINING, _RESET, _PERIOD = range(4)
-_PARTS = 4
-_MOST_DIGITS = 15  # a count with more is not one
-_HEADER = Source.HEADER  # looked up once: an enum member costs a search of its class
+_PARTS: Final = 4
+_MOST_DIGITS: Final = 15  # a count with more is not one
+_HEADER: Final = Source.HEADER  # looked up once: an enum member costs a search of its class
 
 
 _Span = tuple[int | None, int | None]  # the length of a window and the time until it is whole again, where known
@@ -160,7 +160,7 @@ def _azure(span: _Span, limit: int | None, remaining: int | None, texts: _Texts)
     return window_ns, number * (SECOND if number * SECOND <= window_ns else MILLISECOND)
 
 
-_IETF_FIELDS = {b"ratelimit": -1, b"ratelimit-policy": -2}
+_IETF_FIELDS: Final = {b"ratelimit": -1, b"ratelimit-policy": -2}
 
 
 def _family(*rows: tuple[bytes, Axis, int | None], guess: _Guess | None = None) -> _Family:
@@ -172,18 +172,18 @@ def _family(*rows: tuple[bytes, Axis, int | None], guess: _Guess | None = None) 
     return _Family(tuple(_Window(axis, window_ns) for _, axis, window_ns in rows), places, guess)
 
 
-_PLAIN_TOKENS = (b"x-ratelimit-*-tokens", Axis.TOKENS, MINUTE)
-_OPENAI = _family((b"x-ratelimit-*-requests", Axis.REQUESTS, None), _PLAIN_TOKENS, guess=_refill)
-_GENERIC = _OPENAI._replace(places=_OPENAI.places | _IETF_FIELDS)
+_PLAIN_TOKENS: Final = (b"x-ratelimit-*-tokens", Axis.TOKENS, MINUTE)
+_OPENAI: Final = _family((b"x-ratelimit-*-requests", Axis.REQUESTS, None), _PLAIN_TOKENS, guess=_refill)
+_GENERIC: Final = _OPENAI._replace(places=_OPENAI.places | _IETF_FIELDS)
 
-_ANTHROPIC = _family(
+_ANTHROPIC: Final = _family(
     (b"anthropic-ratelimit-requests-*", Axis.REQUESTS, MINUTE),
     (b"anthropic-ratelimit-tokens-*", Axis.TOKENS, MINUTE),
     (b"anthropic-ratelimit-input-tokens-*", Axis.INPUT_TOKENS, MINUTE),
     (b"anthropic-ratelimit-output-tokens-*", Axis.OUTPUT_TOKENS, MINUTE),
 )
 # what Anthropic's OpenAI surface calls them
-_ANTHROPIC_COMPATIBLE = {
+_ANTHROPIC_COMPATIBLE: Final = {
     b"x-ratelimit-requests": 0 * _PARTS + _LIMIT,
     b"x-ratelimit-remaining-requests": 0 * _PARTS + _REMAINING,
     b"x-ratelimit-reset-requests": 0 * _PARTS + _RESET,
@@ -192,7 +192,7 @@ _ANTHROPIC_COMPATIBLE = {
     b"x-ratelimit-reset-tokens": 1 * _PARTS + _RESET,
 }
 
-_FAMILIES = {
+_FAMILIES: Final = {
     "openai": _OPENAI,
     "groq": _family((b"x-ratelimit-*-requests", Axis.REQUESTS, DAY), _PLAIN_TOKENS),
     "cerebras": _family(

@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sidecar.core.limits import DAY
 from sidecar.core.outcomes import Remedy
 from sidecar.core.paths import Endpoint
 from sidecar.core.snapshot import Target
 
-_MAX_TARGETS = 1024  # callers can name models at will
-_MAX_FIELDS = 32  # and fields; of a target with more, all is forgotten and learned again
+_MAX_TARGETS: Final = 1024  # callers can name models at will
+_MAX_FIELDS: Final = 32  # and fields; of a target with more, all is forgotten and learned again
 _NO_NAMES: frozenset[str] = frozenset()
 _NO_RENAMES: Mapping[str, str] = MappingProxyType({})
 
@@ -37,7 +37,7 @@ class Fit(NamedTuple):
         return len(self.drops) + len(self.message_drops) + len(self.renames)
 
 
-AS_IT_IS = Fit()
+AS_IT_IS: Final = Fit()
 
 
 class Rejections:

@@ -6,11 +6,13 @@ A minute of six slots of ten seconds; ten retries a minute are always allowed, o
 
 from __future__ import annotations
 
+from typing import Final
+
 from sidecar.core.limits import SECOND
 
-_SLOT_NS = 10 * SECOND
-_SLOTS = 6
-_ALWAYS = 10
+_SLOT_NS: Final = 10 * SECOND
+_SLOTS: Final = 6
+_ALWAYS: Final = 10
 
 
 class RetryBudget:

@@ -7,6 +7,7 @@ swapped, while quotas, standings and calibrations live on under their names.
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Final
 
 from sidecar.core.accounts import Accounts, Merger
 from sidecar.core.backlog import Backlog
@@ -19,9 +20,9 @@ from sidecar.core.quota import Quota
 from sidecar.core.snapshot import Key, Snapshot, Target
 from sidecar.core.tokens import Calibration, Kind
 
-_MAX_CANDIDATES = 1 << 14  # about 1 kB each; a target that was left out is built again when it is asked for
-_MAX_CHAINS = 1024
-_MAX_CALIBRATIONS = 4096
+_MAX_CANDIDATES: Final = 1 << 14  # about 1 kB each; a target that was left out is built again when it is asked for
+_MAX_CHAINS: Final = 1024
+_MAX_CALIBRATIONS: Final = 4096
 
 
 class Roster:

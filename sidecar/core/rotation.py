@@ -12,17 +12,18 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Collection, Sequence
+from typing import Final
 
 from sidecar.core.candidate import Candidate
 from sidecar.core.limits import SECOND, Cost
 from sidecar.core.quota import Charge
 
-_DRAWN = 8
-_TURNS = 64  # that those who were drawn serve together at most, so that equal keys share evenly
+_DRAWN: Final = 8
+_TURNS: Final = 64  # that those who were drawn serve together at most, so that equal keys share evenly
 _AGAIN_NS = SECOND
-_SOON_NS = SECOND // 50  # where others wait for the same quota: lines move on
-_WOKEN = 32  # at one admission, so that a thousand that free at one instant hold up nobody
-_LOYAL = 250  # thousandths: a conversation stays with its key until that is nearly spent
+_SOON_NS: Final = SECOND // 50  # where others wait for the same quota: lines move on
+_WOKEN: Final = 32  # at one admission, so that a thousand that free at one instant hold up nobody
+_LOYAL: Final = 250  # thousandths: a conversation stays with its key until that is nearly spent
 
 
 class Rotation:

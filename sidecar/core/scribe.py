@@ -11,7 +11,7 @@ from sidecar.core.limits import SECOND
 from sidecar.core.record import Record
 
 _encode: Final = msgspec.json.Encoder().encode
-_MOST_PHRASES: Final = 256  # callers name models and paths at will
+_MOST_PHRASES: Final = 4096  # half a kilobyte each; callers name models and paths at will
 _MICROSECOND: Final = 1_000  # ns
 _MILLISECOND: Final = 1_000_000
 _OK: Final = "ok"

@@ -6,12 +6,14 @@ that anyone reports. What broke off, timed out or was given up half-way stays ch
 
 from __future__ import annotations
 
+from typing import Final
+
 from sidecar.core.keys import Candidate
 from sidecar.core.limits import Usage
 from sidecar.core.outcomes import Outcome
 from sidecar.core.quota import Charge
 
-_REFUSED = frozenset(
+_REFUSED: Final = frozenset(
     {
         Outcome.RATE_LIMITED,
         Outcome.TOO_LARGE,
@@ -21,8 +23,8 @@ _REFUSED = frozenset(
         Outcome.CONNECT_FAILED,
     }
 )
-_CROWDED = frozenset({Outcome.CONCURRENCY, Outcome.BUSY})
-_NO_TOKENS = frozenset(
+_CROWDED: Final = frozenset({Outcome.CONCURRENCY, Outcome.BUSY})
+_NO_TOKENS: Final = frozenset(
     {
         Outcome.MODEL_UNAVAILABLE,
         Outcome.NOT_FOUND,
@@ -32,8 +34,8 @@ _NO_TOKENS = frozenset(
         Outcome.SERVER_ERROR,
     }
 )
-_NOTHING = Usage(0, 0)
-_OK = Outcome.OK  # an enum's member costs a look-up through its metaclass
+_NOTHING: Final = Usage(0, 0)
+_OK: Final = Outcome.OK  # an enum's member costs a look-up through its metaclass
 
 
 def settle(candidate: Candidate, charge: Charge, outcome: Outcome, usage: Usage | None, now_ns: int) -> None:

@@ -7,11 +7,12 @@ with the newest of it: late by that much at most, never early. The contract is `
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from typing import Final
 
 from sidecar.core.limits import SECOND
 from sidecar.core.window import Window
 
-SLOTS = 64  # a spend held 1.6 % too long costs that much of the limit at worst, and needs no list of all spends
+SLOTS: Final = 64  # a spend held 1.6 % too long costs that much of the limit at worst, and needs no list of all spends
 
 
 class SlidingWindow(Window):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from sidecar.core.body import Search
@@ -27,8 +27,8 @@ from sidecar.core.windows import Calendar
 
 # How much later than we a provider may count a request: name, TCP, TLS on a cold connection, and a burst's own queue.
 # A window of a minute loses less than one in a hundred of its requests to it.
-TRANSIT_NS = SECOND // 2
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+TRANSIT_NS: Final = SECOND // 2
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 class Key:

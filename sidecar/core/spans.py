@@ -9,22 +9,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 _QUOTE, _BACKSLASH = b'"\\'
-_OPENING = b"[{"
-_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*+\{")
-_MEMBER = re.compile(rb'[\s,]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*+:\s*+', re.DOTALL)
-_STRUCTURE = re.compile(rb'[^"\[\]{}]*+["\[\]{}]')
-_SCALAR = re.compile(rb"[^\s,\]}]*+")
-_STRING_REST = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_ELEMENT = re.compile(rb"[\s,]*+\{")
-_CLOSE = re.compile(rb"\s*+\}")
-_END = re.compile(rb"\s*+\}\s*+\Z")
-_FLAT_END = re.compile(rb'(?:[^"{}\[\]]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+\}\s*+\Z', re.DOTALL)
-_SPACE = re.compile(rb"\s*+")
+_OPENING: Final = b"[{"
+_START: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*+\{")
+_MEMBER: Final = re.compile(rb'[\s,]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*+:\s*+', re.DOTALL)
+_STRUCTURE: Final = re.compile(rb'[^"\[\]{}]*+["\[\]{}]')
+_SCALAR: Final = re.compile(rb"[^\s,\]}]*+")
+_STRING_REST: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_ELEMENT: Final = re.compile(rb"[\s,]*+\{")
+_CLOSE: Final = re.compile(rb"\s*+\}")
+_END: Final = re.compile(rb"\s*+\}\s*+\Z")
+_FLAT_END: Final = re.compile(rb'(?:[^"{}\[\]]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+\}\s*+\Z', re.DOTALL)
+_SPACE: Final = re.compile(rb"\s*+")
 
 
 class Member(NamedTuple):

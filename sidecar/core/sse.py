@@ -10,19 +10,21 @@ WHATWG HTML, "Server-sent events"; providers.md sections 2.7, 3, 8, 10, 11, 13.
 
 from __future__ import annotations
 
+from typing import Final
+
 from sidecar.core.events import FAILURE, Meaning, identity, is_plain, meaning, read
 from sidecar.core.likeness import Likeness, likeness
 from sidecar.core.limits import Usage
 from sidecar.core.usage import from_event
 
 # an event above this (an image in base64) is content, and is passed on unread
-MAX_EVENT_BYTES = 1 << 20
-_MAX_LESSONS = 16  # for whoever puts something else into each event, it is not worth trying on
-_LINE_BREAKS = 4  # that may stand at the end of an event not known to have ended
+MAX_EVENT_BYTES: Final = 1 << 20
+_MAX_LESSONS: Final = 16  # for whoever puts something else into each event, it is not worth trying on
+_LINE_BREAKS: Final = 4  # that may stand at the end of an event not known to have ended
 
 # two line ends in a row, whichever of LF, CR and CRLF they are; a LF that is left over reads as one more empty line
-_BLANK_LINES = (b"\n\n", b"\n\r", b"\r\r")
-_WHOLE_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
+_BLANK_LINES: Final = (b"\n\n", b"\n\r", b"\r\r")
+_WHOLE_ENDS: Final = (b"\n\n", b"\n\r\n", b"\r\r")
 
 
 class Tap:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from bisect import bisect_left
 from collections.abc import Iterator
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from sidecar.core.errors import Refusal
 from sidecar.core.limits import SECOND
@@ -20,9 +20,9 @@ from sidecar.core.paths import Endpoint, Kind, resolve
 from sidecar.core.record import Record
 from sidecar.core.snapshot import Snapshot
 
-OTHER = "other"  # what is no name of ours
-NAMELESS = "none"  # a request that names no model
-_MOST_FOUND = 4096  # combinations that are known by heart; of what callers choose freely there is no end
+OTHER: Final = "other"  # what is no name of ours
+NAMELESS: Final = "none"  # a request that names no model
+_MOST_FOUND: Final = 4096  # combinations that are known by heart; of what callers choose freely there is no end
 
 
 def _seconds(*bounds: float) -> tuple[int, ...]:
@@ -30,13 +30,13 @@ def _seconds(*bounds: float) -> tuple[int, ...]:
 
 
 # OpenTelemetry, semantic conventions for generative AI metrics: the buckets each of these three should have
-DURATION = _seconds(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-FIRST_CHUNK = _seconds(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-TOKENS = tuple(4**power for power in range(14))
+DURATION: Final = _seconds(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+FIRST_CHUNK: Final = _seconds(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+TOKENS: Final = tuple(4**power for power in range(14))
 # most requests do not wait at all; `wait.max` is 20 s by default, and callers give up at a minute
-WAIT = _seconds(0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120)
+WAIT: Final = _seconds(0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120)
 # ours is a tenth of a millisecond on an idle machine; beyond 50 ms something is wrong
-OVERHEAD = _seconds(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+OVERHEAD: Final = _seconds(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
 
 class Counter:
@@ -251,7 +251,7 @@ class Tally:
 
 
 # OpenTelemetry's words where it has one (`gen_ai.operation.name`)
-_OPERATIONS = {
+_OPERATIONS: Final = {
     Endpoint.CHAT: "chat",
     Endpoint.RESPONSES: "chat",
     Endpoint.COMPLETIONS: "text_completion",
@@ -262,7 +262,7 @@ _OPERATIONS = {
     Endpoint.MODEL: "models",
     Endpoint.OTHER: OTHER,
 }
-_NATIVE = {
+_NATIVE: Final = {
     b"messages": "chat",  # Anthropic
     b"completions": "chat",
     b"chat": "chat",  # Cohere
@@ -271,7 +271,7 @@ _NATIVE = {
     b"streamGenerateContent": "generate_content",
     b"embedContent": "embeddings",
 }
-OPERATIONS = tuple(dict.fromkeys((*_OPERATIONS.values(), *_NATIVE.values())))
+OPERATIONS: Final = tuple(dict.fromkeys((*_OPERATIONS.values(), *_NATIVE.values())))
 
 
 def operation(method: bytes, target: bytes) -> str:

@@ -9,27 +9,27 @@ Refuses to know JSON and tokenizers.
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sidecar.core.limits import ChargeRule, Cost
 
-_START = 4000  # thousandths of a byte per token: English text in most tokenizers
-LEAST = 1000
-MOST = 16_000  # escaped non-Latin text reaches 12 bytes per token
-_SMALL = 16  # tokens; below, the envelope of the request outweighs its text
-_BASE64_FROM = 16 * 1024  # bytes; smaller bodies hold no picture worth the search
-_MEDIUM_BYTES = (
+_START: Final = 4000  # thousandths of a byte per token: English text in most tokenizers
+LEAST: Final = 1000
+MOST: Final = 16_000  # escaped non-Latin text reaches 12 bytes per token
+_SMALL: Final = 16  # tokens; below, the envelope of the request outweighs its text
+_BASE64_FROM: Final = 16 * 1024  # bytes; smaller bodies hold no picture worth the search
+_MEDIUM_BYTES: Final = (
     1024  # what a picture or a sound counts for: 256 tokens, between what providers take for small and large
 )
-_MARK = b";base64,"
-_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_\\"  # a slash may be escaped
+_MARK: Final = b";base64,"
+_BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_\\"  # a slash may be escaped
 # A picture is found where one of its bytes is looked at: to search for all marks would take longer than a decoder.
-_PROBED_EVERY = 4096
-_MOST_APART = 16 * 1024  # in large bodies
-_PROBE = 16
-_SAMPLE = 256  # bytes, at each of four places of a larger body
-_PLAIN = b" abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_ABOVE_ASCII = bytes(range(128, 256))
+_PROBED_EVERY: Final = 4096
+_MOST_APART: Final = 16 * 1024  # in large bodies
+_PROBE: Final = 16
+_SAMPLE: Final = 256  # bytes, at each of four places of a larger body
+_PLAIN: Final = b" abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_ABOVE_ASCII: Final = bytes(range(128, 256))
 
 
 class Kind(enum.Enum):
@@ -44,7 +44,7 @@ class Kind(enum.Enum):
 
 
 _PROSE, _SYMBOLS = Kind.PROSE, Kind.SYMBOLS  # an enum's member costs a look-up through its metaclass
-_TELLING = 64  # tokens declared, from which on a refusal tells whether they were counted
+_TELLING: Final = 64  # tokens declared, from which on a refusal tells whether they were counted
 
 
 class SizedRequest(NamedTuple):

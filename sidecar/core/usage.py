@@ -7,6 +7,8 @@ only the total shows), Anthropic's messages and Gemini's own. A number that is n
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from sidecar.core.codings import Sealed, undone
@@ -14,7 +16,7 @@ from sidecar.core.limits import Usage
 from sidecar.core.usage_shapes import Answer, Metadata, Reported, decode
 
 # an answer that unpacks to more is not an answer to read: memory stays bounded
-_MAX_PLAIN_BYTES = 4 << 20
+_MAX_PLAIN_BYTES: Final = 4 << 20
 
 
 def from_body(body: bytes, content_encoding: bytes | None = None) -> Usage | None:

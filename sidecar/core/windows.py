@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from math import gcd
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sidecar.core.limits import SECOND
 from sidecar.core.sliding import SlidingWindow
@@ -228,7 +228,7 @@ class FixedWindow(Window):
         return f"<FixedWindow {self.limit}/{self.window_ns / SECOND:g}s used {self._used} until {self._ends_ns}>"
 
 
-ALGORITHMS = ("token_bucket", "sliding", "fixed")
+ALGORITHMS: Final = ("token_bucket", "sliding", "fixed")
 
 
 def make(algorithm: str, limit: int, window_ns: int, calendar: Calendar | None = None, transit_ns: int = 0) -> Window:

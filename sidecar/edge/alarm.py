@@ -6,10 +6,11 @@ So a request costs no timer. Knows no connection.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from sidecar.interfaces import Clock, Timer
 
-_NEVER_NS = 1 << 63
+_NEVER_NS: Final = 1 << 63
 
 
 class Alarm:

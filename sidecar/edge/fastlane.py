@@ -12,7 +12,7 @@ import asyncio
 import enum
 import logging
 import socket
-from typing import cast
+from typing import Final, cast
 
 from sidecar.core.errors import Refusal, render
 from sidecar.core.http import Request
@@ -27,8 +27,8 @@ from sidecar.edge.writing import Writing
 from sidecar.interfaces import ClientGone, Entry
 
 # What is read behind a request that runs: so much that its end is seen, so little that nobody fills the memory with it.
-_MAX_AHEAD_BYTES = 64 * 1024
-_log = logging.getLogger("sidecar.edge")
+_MAX_AHEAD_BYTES: Final = 64 * 1024
+_log: Final = logging.getLogger("sidecar.edge")
 
 
 class _Phase(enum.Enum):
@@ -40,7 +40,7 @@ class _Phase(enum.Enum):
 
 _HEAD, _BODY, _ANSWER, _LEAVING = _Phase  # an attribute of a class costs more than a global
 _REQUEST, _ODD = Taken.REQUEST, Taken.ODD
-_PLAIN = Asked(False, False, keeps_alive=True)
+_PLAIN: Final = Asked(False, False, keeps_alive=True)
 
 
 class FastConnection(Writing):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Final, cast
 
 from sidecar.core.config import Address
 from sidecar.edge.connection import EdgeTiming
@@ -19,7 +19,7 @@ from sidecar.edge.listening import address_of, open_sockets
 from sidecar.edge.open_connections import OpenConnections
 from sidecar.interfaces import Clock, Service
 
-_BACKLOG = 1024  # a burst of as many callers waits in the kernel rather than being refused
+_BACKLOG: Final = 1024  # a burst of as many callers waits in the kernel rather than being refused
 
 
 class FastLane(Lane):

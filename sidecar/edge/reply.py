@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sidecar.core.chunks import content
 from sidecar.core.errors import Answer
@@ -21,11 +21,11 @@ from sidecar.core.http import Lines
 from sidecar.core.limits import SECOND
 from sidecar.extensible import mypyc_attr
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Below this, copying the body behind its head is cheaper than a second system call.
-_JOIN_BYTES = 64 * 1024
-_STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
-_DATE = re.compile(rb"^date:", re.IGNORECASE | re.MULTILINE)
+_JOIN_BYTES: Final = 64 * 1024
+_STATUS_LINES: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+_DATE: Final = re.compile(rb"^date:", re.IGNORECASE | re.MULTILINE)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -22,9 +22,9 @@ from sidecar.upstream.response import MAX_UNREAD_BYTES, Carrier, Response
 
 # One write of an upload. The transport is given a view of it, so nothing is copied that the socket takes at once; TLS
 # keeps as much of it encrypted.
-_SLICE_BYTES = 1024 * 1024
-_JOINED_BYTES = 16 * 1024  # smaller bodies go out with their head in one piece
-_NEVER_NS = 1 << 63
+_SLICE_BYTES: Final = 1024 * 1024
+_JOINED_BYTES: Final = 16 * 1024  # smaller bodies go out with their head in one piece
+_NEVER_NS: Final = 1 << 63
 
 
 class Owner(Protocol):

@@ -13,7 +13,7 @@ import ipaddress
 import socket
 import ssl
 from itertools import takewhile
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from sidecar.core.http import Origin
 from sidecar.core.limits import MINUTE, SECOND
@@ -29,8 +29,8 @@ from sidecar.upstream.tls import client_context, for_http1
 # A kept connection that the peer had closed shows it within a round trip, or two when a packet is lost. One that dies
 # later may have died at work: repeating would generate, and charge, twice.
 STALE_WITHIN_NS = SECOND
-MAX_IDLE_NS = 30 * SECOND  # load balancers in front of providers close after 60 s and more
-MAX_AGE_NS = 5 * MINUTE  # so that a change of address is followed by busy connections too
+MAX_IDLE_NS: Final = 30 * SECOND  # load balancers in front of providers close after 60 s and more
+MAX_AGE_NS: Final = 5 * MINUTE  # so that a change of address is followed by busy connections too
 
 
 class Sender(Protocol):

@@ -11,6 +11,8 @@ coding untouched. No line is ever assembled, so no line is too long.
 
 from __future__ import annotations
 
+from typing import Final
+
 from httptools import HttpParserError, HttpResponseParser
 
 from sidecar.core.chunks import content as chunks_content
@@ -20,9 +22,9 @@ from sidecar.upstream.response import Response
 
 # llhttp sets no limits. A head this long is an attack or a mistake: nginx stops at 32 KiB, Envoy at 60 KiB.
 # Whatever is not body counts: 1xx answers, chunk extensions and trailers too.
-MAX_HEAD_BYTES = 64 * 1024
+MAX_HEAD_BYTES: Final = 64 * 1024
 # what llhttp is told of a chunked answer whose head was recognised
-_CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+_CHUNKED: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 class Reader:

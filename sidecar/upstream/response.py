@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from typing import Final
 
 from sidecar.core.hot_answer import Known
 from sidecar.core.http import Header
@@ -20,7 +21,7 @@ from sidecar.interfaces import Clock
 # Unread bytes at which reading pauses: half of what asyncio or uvloop receive at most at once. What has been received
 # is held up to four times on its way (pieces, joined, framed, in the transport); with 256 KiB here, a caller that does
 # not read cost 2.8 MB of resident memory, with 128 KiB it is 1.6 (acceptance E4 allows 2).
-MAX_UNREAD_BYTES = 128 * 1024
+MAX_UNREAD_BYTES: Final = 128 * 1024
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
