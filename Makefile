@@ -44,7 +44,9 @@ endef
 
 # what runs nothing that is compiled, or only to start and stop it
 ONCE := admin inject k8s sim store $(patsubst %,test_%.py,architecture bench catalog_file cli dashboard dependencies \
-	dockerfile doctor in_a_pod serving status_page watching yamlfile zones)
+	dockerfile doctor in_a_pod serving status_page watching yamlfile zones) \
+	$(patsubst tests/%,%,$(foreach of,admission board certificate config diagnosis injection lua metrics rehearsal status,\
+	$(wildcard tests/core/test_$(of)*.py)))
 
 NODE_LOCK := $(wildcard tests/node/package-lock.json)
 NODE_MADE := $(NODE_LOCK:package-lock.json=node_modules/.made)
