@@ -24,7 +24,7 @@ RUN pip --python /opt/sidecar/bin/python install --no-cache-dir --disable-pip-ve
 COPY pyproject.toml setup.py README.md ./
 COPY conf conf
 COPY sidecar sidecar
-# The hot path compiled (setup.py): half the processor time of a request.
+# The hot path compiled (setup.py): a third of the processor time for a request.
 # Byte code whose sources are never looked at again: start-up is a promise (acceptance E3), and the files do not change.
 RUN SIDECAR_COMPILE=1 pip wheel --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --no-index --wheel-dir dist . \
     && pip --python /opt/sidecar/bin/python install --no-cache-dir --disable-pip-version-check \
