@@ -43,9 +43,9 @@ define INSTALL
 endef
 
 # what runs nothing that is compiled, or only to start and stop it
-ONCE := admin inject k8s sim store $(patsubst %,test_%.py,architecture bench catalog_file cli dashboard dependencies \
+ONCE := inject k8s sim $(patsubst %,test_%.py,architecture bench catalog_file cli dashboard dependencies \
 	dockerfile doctor in_a_pod serving status_page watching yamlfile zones) \
-	$(patsubst tests/%,%,$(foreach of,admission board certificate config diagnosis injection lua metrics rehearsal status,\
+	$(patsubst tests/%,%,$(foreach of,admission certificate config injection lua rehearsal,\
 	$(wildcard tests/core/test_$(of)*.py)))
 
 NODE_LOCK := $(wildcard tests/node/package-lock.json)
@@ -182,7 +182,7 @@ compiled: build/compiled/.made
 
 build/compiled/.made: $(MADE) setup.py pyproject.toml $(shell find sidecar tests bench conf docs k8s -type f -not -name '*.pyc')
 	@command -v $(CC) >/dev/null || { echo "$(CC), a C compiler, is needed: sudo apt-get install -y gcc libc6-dev" >&2; exit 1; }
-	mkdir -p build/compiled
+	rm -rf build/compiled && mkdir -p build/compiled  # a module that is compiled no more would be found there still
 	tar -cf - --exclude=./build --exclude=./.venv --exclude=./.git --exclude=__pycache__ --exclude=node_modules . | \
 		tar -xf - -C build/compiled
 	for place in tests/node bench/node; do \

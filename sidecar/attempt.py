@@ -30,7 +30,8 @@ from sidecar.judging import Question, judged, read_error, unpacked
 from sidecar.relay import Relay
 from sidecar.upstream.response import Response
 
-_OK, _SAYS_OK = Outcome.OK, Outcome.OK.value  # an enum's member costs a look-up through its metaclass
+_OK: Final = Outcome.OK  # an enum's member costs a look-up through its metaclass
+_SAYS_OK: Final = Outcome.OK.value
 _draw: Final = random.random
 
 

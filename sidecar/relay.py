@@ -31,7 +31,8 @@ PING: Final = b": ping\n\n"  # a comment, which every reader of events skips (WH
 # a JSON answer larger than this (a batch of embeddings) is passed on unread: memory stays bounded (E4)
 WHOLE_MAX_BYTES: Final = 4 << 20
 
-_OK, _SERVER_ERROR = Outcome.OK, Outcome.SERVER_ERROR  # an enum's member costs a look-up through its metaclass
+_OK: Final = Outcome.OK  # an enum's member costs a look-up through its metaclass
+_SERVER_ERROR: Final = Outcome.SERVER_ERROR
 _UNDER_WAY: Final = Delivery(Outcome.CLIENT_GONE, False)
 
 
